@@ -1,0 +1,44 @@
+/* cache.h - the inside of a KV cache: pages, ids, and who uses it now. */
+#ifndef PHI3_INTERNAL_CACHE_H
+#define PHI3_INTERNAL_CACHE_H
+
+#include <stdatomic.h>
+
+#include "../kernels/backend.h"
+#include "phi3.h"
+
+/* A page of keys and values, shared by forks until one of them writes. */
+typedef struct phi3_page {
+    void *memory; /* backend memory, phi3_kv_page_bytes */
+    atomic_size_t references;
+} phi3_page;
+
+/* Which LongRoPE factors the keys were rotated with. */
+typedef enum phi3_rope_factors { PHI3_FACTORS_SHORT, PHI3_FACTORS_LONG } phi3_rope_factors;
+
+struct phi3_cache {
+    const phi3_model *model;
+    const phi3_backend *backend;
+    phi3_kv_layout layout;
+    int32_t *ids; /* [capacity of the pages], `length` of them valid */
+    size_t length;
+    phi3_page **pages;  /* [n_pages] */
+    void **page_memory; /* [n_pages] pages[i]->memory, the table that backends read */
+    size_t n_pages;
+    size_t page_capacity; /* entries in the arrays above */
+    phi3_rope_factors factors;
+    atomic_flag busy;
+};
+
+/* Takes a cache for the calling thread; PHI3_ERROR_BUSY when another has it. */
+phi3_status phi3_cache_acquire(phi3_cache *cache, phi3_error *error);
+void phi3_cache_release(phi3_cache *cache);
+
+/* Makes room for positions [length, length + count) in pages that nobody else shares. On failure the
+ * contents are as before. The cache must be acquired. */
+phi3_status phi3_cache_reserve(phi3_cache *cache, size_t count, phi3_error *error);
+
+/* Cuts to `length` tokens and frees the pages beyond. The cache must be acquired. */
+void phi3_cache_cut(phi3_cache *cache, size_t length);
+
+#endif

@@ -1,0 +1,25 @@
+/* file.h - a file mapped for reading. */
+#ifndef PHI3_INTERNAL_FILE_H
+#define PHI3_INTERNAL_FILE_H
+
+#include "phi3.h"
+
+typedef struct phi3_file {
+    char *path;          /* as opened, for messages */
+    const uint8_t *data; /* [size], read-only, page-aligned; NULL when size is 0 */
+    size_t size;
+} phi3_file;
+
+/* Maps a regular file. A directory, a pipe or a device is PHI3_ERROR_IO. */
+phi3_status phi3_file_open(const char *path, phi3_file *file, phi3_error *error);
+
+/* Unmaps; a zeroed or closed file is fine. */
+void phi3_file_close(phi3_file *file);
+
+/* "directory/name" in new memory (freed with free), or NULL when memory runs out. */
+char *phi3_path_join(const char *directory, const char *name);
+
+bool phi3_path_is_file(const char *path);
+bool phi3_path_is_directory(const char *path);
+
+#endif

@@ -1,0 +1,484 @@
+/*
+ * phi3.h - Phi-3.5-mini and its family inside your program.
+ *
+ * This header is the whole public interface and its manual. It needs nothing but the C standard
+ * library; link with `pkg-config --cflags --libs phi3`.
+ *
+ * The path of a conversation:
+ *
+ *     messages --phi3_chat_render--> text --phi3_tokenizer_encode--> ids
+ *         --phi3_generation_step--> ids --phi3_stream_decoder_put--> text
+ *
+ * The smallest program that talks is tests/c/example.c.
+ *
+ * Conventions
+ *   - Names are phi3_<object>_<verb>; the handle comes first. Handles are opaque.
+ *   - Every call that can fail returns a phi3_status and gives its result through an out-pointer,
+ *     which is written only on success. `error` may always be NULL.
+ *   - phi3_<object>_free(NULL) does nothing. What a call hands over is freed by the caller, with the
+ *     function named there; what it lends ("borrowed") lives as long as the object it came from.
+ *   - Text is UTF-8 and sizes are bytes unless said otherwise. Token ids are int32_t.
+ *   - Tensors are row-major; a shape is written [rows][columns].
+ *   - The library never exits, aborts, prints or installs signal handlers. What it has to say goes
+ *     to the log callback.
+ *
+ * Threads
+ *   phi3_tokenizer and phi3_model are immutable once loaded: any number of threads may share one.
+ *   phi3_cache, phi3_generation and phi3_stream_decoder belong to one thread at a time; a second
+ *   thread that uses one meanwhile gets PHI3_ERROR_BUSY. phi3_random locks itself.
+ *   A child made by fork() after the parent has computed gets PHI3_ERROR_FORKED: load after the fork.
+ */
+#ifndef PHI3_H
+#define PHI3_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(PHI3_BUILDING_SHARED)
+#define PHI3_API __attribute__((visibility("default")))
+#else
+#define PHI3_API
+#endif
+
+/* ---- Version ------------------------------------------------------------------------------- */
+
+#define PHI3_VERSION "0.1.0"
+
+/* The version of the library that runs, e.g. "0.1.0". Static. */
+PHI3_API const char *phi3_version(void);
+
+/* ---- Errors -------------------------------------------------------------------------------- */
+
+/* The kinds of failure. The numbers are frozen; new ones go into the gaps. */
+typedef enum phi3_status {
+    PHI3_OK = 0,
+    PHI3_ERROR_INVALID_ARGUMENT = 10, /* a value that the call cannot take */
+    PHI3_ERROR_TYPE = 20,             /* a value of the wrong kind: text that is not UTF-8, say */
+    PHI3_ERROR_NOT_FOUND = 30,        /* no such model, file or tensor */
+    PHI3_ERROR_IO = 40,               /* the operating system refused to open, map or read */
+    PHI3_ERROR_BAD_FILE = 50,         /* a file that breaks its own format */
+    PHI3_ERROR_UNSUPPORTED = 60,      /* well-formed, but not something this library runs */
+    PHI3_ERROR_OUT_OF_MEMORY = 70,
+    PHI3_ERROR_BUSY = 80,        /* the object is in use by another thread */
+    PHI3_ERROR_INTERRUPTED = 90, /* an interrupt or progress callback asked to stop */
+    PHI3_ERROR_FORKED = 100,     /* a child process uses what its parent had started */
+    PHI3_ERROR_DEVICE = 110,     /* the device is missing or failed */
+    PHI3_ERROR_INTERNAL = 1000   /* a defect of this library: please report it */
+} phi3_status;
+
+/* Detail of a failure: what went wrong and which file, tensor or argument it was. Caller-owned. */
+typedef struct phi3_error {
+    phi3_status code;
+    char message[1024]; /* NUL-terminated, UTF-8, no newline at the end */
+} phi3_error;
+
+/* "invalid argument", "not found", ...: the kind alone. Static. */
+PHI3_API const char *phi3_status_name(phi3_status status);
+
+/* Frees text and arrays that a call handed over. */
+PHI3_API void phi3_free(void *memory);
+
+/* ---- Logging and callbacks ----------------------------------------------------------------- */
+
+/* The numbers are those of Python's logging module. */
+typedef enum phi3_log_level {
+    PHI3_LOG_DEBUG = 10,
+    PHI3_LOG_INFO = 20,
+    PHI3_LOG_WARNING = 30,
+    PHI3_LOG_ERROR = 40
+} phi3_log_level;
+
+typedef void (*phi3_log_callback)(phi3_log_level level, const char *message, void *user_data);
+
+/* Sends every later log line to `callback` (NULL: nowhere, the default). It may be called from any
+ * thread that uses the library. Process-wide. */
+PHI3_API void phi3_set_log_callback(phi3_log_callback callback, void *user_data);
+
+/* Asked between the parts of each layer (every few to some hundred milliseconds). Returning true
+ * stops the call with PHI3_ERROR_INTERRUPTED and leaves every object as it was before the call. */
+typedef bool (*phi3_interrupt_callback)(void *user_data);
+
+/* Told how much of a load is done, 0 to 1. Returning true stops it with PHI3_ERROR_INTERRUPTED. */
+typedef bool (*phi3_progress_callback)(float done, void *user_data);
+
+/* ---- Finding a model ----------------------------------------------------------------------- */
+
+typedef struct phi3_resolve_options {
+    const char *revision;    /* branch, tag or commit in the Hugging Face cache; NULL: "main" */
+    const char *search_path; /* colon-separated directories that may hold the embedded default model
+                                ("smollm2-135m"), searched before $PHI3_MODEL_PATH; NULL: none */
+} phi3_resolve_options;
+
+/*
+ * Turns the name of a model into the path of a directory or GGUF file on this machine. Tried in turn:
+ *   1. a directory or file of that name;
+ *   2. "smollm2-135m": SmolLM2-135M-Instruct.Q4_1.gguf in the search path;
+ *   3. "ollama://NAME[:TAG]": Ollama's store ($OLLAMA_MODELS, ~/.ollama/models,
+ *      /usr/share/ollama/.ollama/models), read only;
+ *   4. "ORGANISATION/NAME": the Hugging Face cache ($HF_HUB_CACHE, $HF_HOME/hub,
+ *      ~/.cache/huggingface/hub).
+ * Nothing is downloaded. PHI3_ERROR_NOT_FOUND lists the places tried and the command that would help.
+ * `options` may be NULL. *path is freed with phi3_free.
+ */
+PHI3_API phi3_status phi3_resolve(const char *name, const phi3_resolve_options *options, char **path,
+                                  phi3_error *error);
+
+/* ---- Tokenizer: text <-> ids --------------------------------------------------------------- */
+
+typedef struct phi3_tokenizer phi3_tokenizer;
+
+/* Loads a tokenizer from a directory with tokenizer.json (and tokenizer_config.json), from a
+ * tokenizer.json, or from a GGUF file. */
+PHI3_API phi3_status phi3_tokenizer_load(const char *path, phi3_tokenizer **tokenizer,
+                                         phi3_error *error);
+PHI3_API void phi3_tokenizer_free(phi3_tokenizer *tokenizer);
+
+/* Number of entries of the base vocabulary (32000 for Phi-3.5), and with the added tokens (32011). */
+PHI3_API size_t phi3_tokenizer_vocab_size(const phi3_tokenizer *tokenizer);
+PHI3_API size_t phi3_tokenizer_length(const phi3_tokenizer *tokenizer);
+
+/* Where a token stood in the text, in bytes, always whole characters: [start, end). */
+typedef struct phi3_offset {
+    size_t start;
+    size_t end;
+} phi3_offset;
+
+/* Ids and their places, freed with phi3_encoding_free. */
+typedef struct phi3_encoding {
+    int32_t *ids;         /* [count] */
+    phi3_offset *offsets; /* [count] */
+    size_t count;
+} phi3_encoding;
+
+typedef struct phi3_encode_options {
+    bool add_special_tokens;   /* put BOS/EOS where the tokenizer's own configuration says so */
+    bool split_special_tokens; /* read "<|end|>" in the text as plain characters, not as the token:
+                                  for text that comes from strangers */
+} phi3_encode_options;
+
+/* Encodes `size` bytes of UTF-8. `options` may be NULL (add_special_tokens true, split false).
+ * Time grows linearly with the size. Text that is not UTF-8: PHI3_ERROR_TYPE. */
+PHI3_API phi3_status phi3_tokenizer_encode(const phi3_tokenizer *tokenizer, const char *text,
+                                           size_t size, const phi3_encode_options *options,
+                                           phi3_encoding *encoding, phi3_error *error);
+PHI3_API void phi3_encoding_free(phi3_encoding *encoding);
+
+/* Decodes ids to UTF-8 as Hugging Face tokenizers does: bytes that form no character become U+FFFD,
+ * unknown ids become nothing. *text is NUL-terminated (and may hold NULs) and freed with phi3_free. */
+PHI3_API phi3_status phi3_tokenizer_decode(const phi3_tokenizer *tokenizer, const int32_t *ids,
+                                           size_t count, bool skip_special_tokens, char **text,
+                                           size_t *size, phi3_error *error);
+
+/* The id of a vocabulary entry or added token by its exact spelling, or -1. */
+PHI3_API int32_t phi3_tokenizer_token_to_id(const phi3_tokenizer *tokenizer, const char *token,
+                                            size_t size);
+
+/* The spelling of a token as the vocabulary writes it; NULL when there is none. Borrowed; not
+ * NUL-terminated. */
+PHI3_API const char *phi3_tokenizer_id_to_token(const phi3_tokenizer *tokenizer, int32_t id,
+                                                size_t *size);
+
+/* A token that stands outside the base vocabulary's merges and is cut from the text first. */
+typedef struct phi3_added_token {
+    int32_t id;
+    const char *content; /* borrowed, NUL-terminated */
+    bool special;        /* dropped by skip_special_tokens */
+    bool lstrip, rstrip; /* swallows white space before / after it */
+    bool single_word, normalized;
+} phi3_added_token;
+
+PHI3_API size_t phi3_tokenizer_added_token_count(const phi3_tokenizer *tokenizer);
+PHI3_API phi3_added_token phi3_tokenizer_added_token(const phi3_tokenizer *tokenizer, size_t index);
+
+typedef enum phi3_special_token {
+    PHI3_TOKEN_BOS,
+    PHI3_TOKEN_EOS,
+    PHI3_TOKEN_UNK,
+    PHI3_TOKEN_PAD
+} phi3_special_token;
+
+/* The id that plays a role, or -1. */
+PHI3_API int32_t phi3_tokenizer_special_id(const phi3_tokenizer *tokenizer, phi3_special_token role);
+
+/* model_max_length of tokenizer_config.json, or the GGUF's context length; SIZE_MAX when unknown. */
+PHI3_API size_t phi3_tokenizer_model_max_length(const phi3_tokenizer *tokenizer);
+
+/* The chat template (Jinja source) that came with the tokenizer, or NULL. Borrowed. */
+PHI3_API const char *phi3_tokenizer_chat_template(const phi3_tokenizer *tokenizer);
+
+/* ---- Text that arrives token by token ------------------------------------------------------- */
+
+typedef struct phi3_stream_decoder phi3_stream_decoder;
+
+/* The tokenizer must outlive the decoder. */
+PHI3_API phi3_status phi3_stream_decoder_create(const phi3_tokenizer *tokenizer,
+                                                bool skip_special_tokens,
+                                                phi3_stream_decoder **decoder, phi3_error *error);
+PHI3_API void phi3_stream_decoder_free(phi3_stream_decoder *decoder);
+
+/* Takes one more id and lends the text that it completes: *size may be 0 while the bytes of a
+ * character are still coming. The pieces of a stream join to what phi3_tokenizer_decode gives for
+ * all its ids. *text is NUL-terminated and valid until the next call. */
+PHI3_API phi3_status phi3_stream_decoder_put(phi3_stream_decoder *decoder, int32_t id,
+                                             const char **text, size_t *size, phi3_error *error);
+
+/* Ends the stream: lends what was held back, and makes the decoder ready for another stream. */
+PHI3_API phi3_status phi3_stream_decoder_end(phi3_stream_decoder *decoder, const char **text,
+                                             size_t *size, phi3_error *error);
+
+/* ---- Chat: messages -> text ----------------------------------------------------------------- */
+
+typedef struct phi3_message {
+    const char *role;    /* "system", "user", "assistant", ...; NUL-terminated */
+    const char *content; /* UTF-8 */
+    size_t content_size; /* in bytes; 0: content is NUL-terminated */
+    const char *tools;   /* JSON text of the tools a Phi-4-mini system message offers, or NULL */
+} phi3_message;
+
+typedef struct phi3_chat_options {
+    bool add_generation_prompt;  /* end with the opening of the assistant's turn */
+    bool continue_final_message; /* leave the last message open, to be continued */
+} phi3_chat_options;
+
+/*
+ * Renders messages to the prompt, byte for byte as the model's own Jinja template does. Native for
+ * the templates of Phi-3, Phi-3.5, Phi-4, Phi-4-mini and ChatML; any other: PHI3_ERROR_UNSUPPORTED
+ * (Python renders those with jinja2). `options` may be NULL (both false).
+ * *text is NUL-terminated and freed with phi3_free.
+ */
+PHI3_API phi3_status phi3_chat_render(const phi3_tokenizer *tokenizer, const phi3_message *messages,
+                                      size_t count, const phi3_chat_options *options, char **text,
+                                      size_t *size, phi3_error *error);
+
+/* ---- Model ---------------------------------------------------------------------------------- */
+
+typedef struct phi3_model phi3_model;
+
+typedef struct phi3_model_options {
+    const char *device;         /* "auto" (NULL), "cpu", "reference", "cuda", "cuda:N" */
+    const char *compute_dtype;  /* "auto" (NULL): the fastest kernels that keep the quality;
+                                   "float32": every product in float32, the exact mode */
+    const char *kv_cache_dtype; /* "auto" (NULL), "float32", "float16" */
+    int n_threads;              /* 0: one per physical core, or $OMP_NUM_THREADS */
+    phi3_progress_callback progress; /* may be NULL */
+    void *progress_data;
+} phi3_model_options;
+
+/*
+ * Loads a model from a Hugging Face directory (config.json and safetensors) or a GGUF file. The files
+ * are mapped, not read: they must stay unchanged while the model lives. `options` may be NULL.
+ * PHI3_ERROR_BAD_FILE names the file and what is wrong with it.
+ */
+PHI3_API phi3_status phi3_model_load(const char *path, const phi3_model_options *options,
+                                     phi3_model **model, phi3_error *error);
+
+/* Every cache and generation of the model must be freed before it. */
+PHI3_API void phi3_model_free(phi3_model *model);
+
+typedef enum phi3_rope_type { PHI3_ROPE_DEFAULT, PHI3_ROPE_LONGROPE } phi3_rope_type;
+
+/* The hyper-parameters, named as in Hugging Face's Phi3Config. */
+typedef struct phi3_config {
+    const char *model_type; /* "phi3" or "llama" */
+    const char *name;       /* what the file calls itself; "" when it does not */
+    size_t vocab_size;
+    size_t hidden_size;
+    size_t intermediate_size;
+    size_t num_hidden_layers;
+    size_t num_attention_heads;
+    size_t num_key_value_heads;
+    size_t head_dim;
+    size_t max_position_embeddings;
+    size_t original_max_position_embeddings;
+    size_t sliding_window; /* a query sees this many positions, itself included; 0: all */
+    float rms_norm_eps;
+    bool tie_word_embeddings;
+    phi3_rope_type rope_type;
+    float rope_theta;
+    float partial_rotary_factor;
+    size_t rotary_dim;         /* int(head_dim * partial_rotary_factor); even */
+    float rope_attention_factor; /* cos and sin are multiplied by it (LongRoPE; else 1) */
+    const float *short_factor; /* [rotary_dim / 2], or NULL */
+    const float *long_factor;  /* [rotary_dim / 2], or NULL */
+    const char *dtype;         /* what most weights are stored in: "bfloat16", "q4_0", ... */
+    size_t n_parameters;       /* elements of all weights */
+    size_t weight_bytes;       /* bytes of all weights as stored */
+} phi3_config;
+
+/* Borrowed from the model. */
+PHI3_API const phi3_config *phi3_model_config(const phi3_model *model);
+
+/* "cpu", "reference", "cuda:0". Borrowed. */
+PHI3_API const char *phi3_model_device(const phi3_model *model);
+
+/* ---- KV cache: what one sequence has been shown --------------------------------------------- */
+
+typedef struct phi3_cache phi3_cache;
+
+/* An empty cache. It takes memory in pages as the sequence grows. */
+PHI3_API phi3_status phi3_cache_create(const phi3_model *model, phi3_cache **cache,
+                                       phi3_error *error);
+PHI3_API void phi3_cache_free(phi3_cache *cache);
+
+/* A second cache with the same contents. Full pages are shared until one of the two changes them. */
+PHI3_API phi3_status phi3_cache_fork(const phi3_cache *cache, phi3_cache **copy, phi3_error *error);
+
+/* Forgets all but the first `length` tokens; a length beyond the end changes nothing. */
+PHI3_API phi3_status phi3_cache_truncate(phi3_cache *cache, size_t length, phi3_error *error);
+
+/* Forgets everything and gives the pages back. */
+PHI3_API phi3_status phi3_cache_reset(phi3_cache *cache, phi3_error *error);
+
+/* The tokens seen so far. Borrowed, until the cache changes. */
+PHI3_API const int32_t *phi3_cache_ids(const phi3_cache *cache, size_t *length);
+
+/* Bytes of the pages that the cache holds, shared ones included. */
+PHI3_API size_t phi3_cache_bytes(const phi3_cache *cache);
+
+/* ---- Forward: ids -> logits ----------------------------------------------------------------- */
+
+/* One sequence's part of a ragged batch. */
+typedef struct phi3_span {
+    phi3_cache *cache;  /* what came before; extended by the call. A cache may occur once a batch */
+    const int32_t *ids; /* [count] what comes next */
+    size_t count;       /* at least 1 */
+    size_t n_logits;    /* logits are wanted after each of the last n_logits ids, 0 to count */
+} phi3_span;
+
+typedef struct phi3_run_options {
+    phi3_interrupt_callback interrupt; /* may be NULL */
+    void *interrupt_data;
+    int n_threads; /* 0: as the model was loaded */
+} phi3_run_options;
+
+/*
+ * Runs the model over every span of the batch. `logits` gets [sum of n_logits][vocab_size] float32,
+ * span after span, and may be NULL when none is wanted. `options` may be NULL.
+ *
+ * LongRoPE: a sequence whose total length exceeds original_max_position_embeddings uses the long
+ * factors, a shorter one the short factors. A cache that crosses the line, in either direction, is
+ * recomputed from its ids, so that the result always equals that of a fresh cache.
+ *
+ * On failure every cache is as it was before the call.
+ */
+PHI3_API phi3_status phi3_model_forward(const phi3_model *model, const phi3_span *spans,
+                                        size_t n_spans, const phi3_run_options *options,
+                                        float *logits, phi3_error *error);
+
+/* ---- Random numbers ------------------------------------------------------------------------- */
+
+/* PyTorch's CPU generator (MT19937): the same seed draws the same tokens as transformers does. */
+typedef struct phi3_random phi3_random;
+
+PHI3_API phi3_status phi3_random_create(uint64_t seed, phi3_random **random, phi3_error *error);
+PHI3_API void phi3_random_free(phi3_random *random);
+PHI3_API void phi3_random_seed(phi3_random *random, uint64_t seed);
+
+/* ---- Generation ----------------------------------------------------------------------------- */
+
+/* How to choose tokens and when to stop: the generation arguments of transformers by their names.
+ * Start from phi3_generation_default_config(). */
+typedef struct phi3_generation_config {
+    int64_t max_new_tokens; /* > 0; -1: unset, then max_length holds */
+    int64_t max_length;     /* prompt and new tokens together; -1: unset, then prompt + 20 */
+    int64_t min_new_tokens; /* EOS is forbidden before; -1: unset */
+    int64_t min_length;     /* the same, counted with the prompt; 0: off */
+    bool do_sample;         /* false: greedy, the most likely token (the lowest id of equals) */
+    /* The five below act in this order; all but repetition_penalty only when do_sample is set. */
+    double repetition_penalty; /* > 0; 1: off. Of every id seen, prompt included (CTRL, 1909.05858) */
+    double temperature;        /* > 0; logits are divided by it */
+    int64_t top_k;             /* keep the k most likely, ties included; 0: off */
+    double top_p;              /* keep the smallest set that holds this mass; >= 1: off */
+    double min_p;              /* keep what has at least min_p times the top probability; 0: off */
+    const int32_t *eos_token_ids; /* [n_eos_token_ids] any of them ends a sequence */
+    size_t n_eos_token_ids;
+    int32_t pad_token_id;            /* finished rows get it; -1: the first EOS, else 0 */
+    const char *const *stop_strings; /* [n_stop_strings] NUL-terminated; needs a tokenizer */
+    size_t n_stop_strings;
+    size_t num_return_sequences; /* rows drawn for each prompt; above 1 only with do_sample */
+} phi3_generation_config;
+
+/* transformers' global defaults: greedy, max_length unset, temperature 1, top_k 50, top_p 1. */
+PHI3_API phi3_generation_config phi3_generation_default_config(void);
+
+/* What the model's own files say (generation_config.json; a GGUF's EOS ids), laid over the defaults.
+ * Pointers in it are borrowed from the model. */
+PHI3_API phi3_generation_config phi3_model_generation_config(const phi3_model *model);
+
+typedef struct phi3_prompt {
+    const int32_t *ids; /* [count] the whole sequence, from its first token */
+    size_t count;       /* at least 1 */
+    phi3_cache *cache;  /* NULL: a private one. What it has in common with ids is not computed
+                           again; what it has beyond is forgotten. Holds the result afterwards. */
+} phi3_prompt;
+
+typedef enum phi3_finish_reason {
+    PHI3_FINISH_NONE = 0, /* still running */
+    PHI3_FINISH_EOS,      /* an EOS token came */
+    PHI3_FINISH_STOP,     /* a stop string came */
+    PHI3_FINISH_LENGTH    /* max_new_tokens or max_length was reached */
+} phi3_finish_reason;
+
+typedef struct phi3_generation phi3_generation;
+
+/*
+ * Prepares to continue `n_prompts` sequences together. Everything pointed to by `config` is copied.
+ * `tokenizer` is needed for stop_strings only; `random` for do_sample only; both, the model and the
+ * caches must outlive the generation. Row r is draw r % num_return_sequences of prompt
+ * r / num_return_sequences; a prompt's own cache goes to its first row.
+ * An argument that transformers refuses is PHI3_ERROR_INVALID_ARGUMENT here.
+ */
+PHI3_API phi3_status phi3_generation_create(const phi3_model *model,
+                                            const phi3_tokenizer *tokenizer,
+                                            const phi3_generation_config *config,
+                                            phi3_random *random, const phi3_prompt *prompts,
+                                            size_t n_prompts, phi3_generation **generation,
+                                            phi3_error *error);
+PHI3_API void phi3_generation_free(phi3_generation *generation);
+
+PHI3_API size_t phi3_generation_rows(const phi3_generation *generation);
+
+/*
+ * Chooses one token for every row: the first step computes the prompts. `tokens` gets [rows]; a row
+ * that had finished gets pad_token_id. *done is set when every row has finished; a further step is
+ * an error. `options` may be NULL. After an interrupt the step may be tried again.
+ */
+PHI3_API phi3_status phi3_generation_step(phi3_generation *generation,
+                                          const phi3_run_options *options, int32_t *tokens,
+                                          bool *done, phi3_error *error);
+
+PHI3_API phi3_finish_reason phi3_generation_finish(const phi3_generation *generation, size_t row);
+
+/* The logits that the last step saw and the scores after processing: [vocab_size] float32 of one
+ * row. Borrowed until the next step; NULL before the first. */
+PHI3_API const float *phi3_generation_logits(const phi3_generation *generation, size_t row);
+PHI3_API const float *phi3_generation_scores(const phi3_generation *generation, size_t row);
+
+/* ---- What this machine can do ---------------------------------------------------------------- */
+
+typedef struct phi3_backend_info {
+    const char *name;   /* "cuda", "cpu", "reference"; static */
+    bool available;     /* can run here */
+    char detail[256];   /* the kernels it uses, or why it is not available */
+} phi3_backend_info;
+
+/* Fills up to `capacity` entries, best backend first, and returns how many backends there are. */
+PHI3_API size_t phi3_backends(phi3_backend_info *backends, size_t capacity);
+
+/* The instruction set that the CPU kernels use here: "portable", "avx2", "avx512", "avx512_vnni".
+ * $PHI3_CPU_ISA lowers it. Static. */
+PHI3_API const char *phi3_cpu_isa(void);
+
+/* Threads used when a caller asks for 0. */
+PHI3_API int phi3_default_threads(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

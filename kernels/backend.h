@@ -1,0 +1,188 @@
+/*
+ * backend.h - what a device must be able to do to run the model: the contract of every op.
+ *
+ * core/model.c is written against this table only. An op's grain is a part of a transformer layer, so
+ * that a backend may fuse what it likes inside it. kernels/reference is the plain-C truth that every
+ * other backend is tested against (tests/kernels).
+ *
+ * Memory: `float *` and page pointers below point to memory of the backend (from `allocate`), the
+ * host's for CPU backends. Ids, spans and page tables are host memory. Tensors are row-major and
+ * dense unless a stride is named. Activations are float32.
+ *
+ * Ops cannot fail on valid arguments, except on devices: they return a phi3_status. They allocate
+ * nothing: what they need beside their arguments is in `exec->scratch`.
+ */
+#ifndef PHI3_BACKEND_H
+#define PHI3_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "formats.h"
+#include "phi3.h"
+
+/* ---- Weights -------------------------------------------------------------------------------- */
+
+/* A stored matrix [n_rows][n_columns], rows dense in `dtype`, usually inside a mapped file and at
+ * any alignment. */
+typedef struct phi3_tensor {
+    phi3_dtype dtype;
+    size_t n_rows;
+    size_t n_columns;
+    const void *data;
+} phi3_tensor;
+
+/* How products are computed: the fastest way that keeps the quality, or exactly in float32. */
+typedef enum phi3_compute { PHI3_COMPUTE_AUTO, PHI3_COMPUTE_FLOAT32 } phi3_compute;
+
+/* A weight matrix in the layout that a backend likes best. Opaque; one type per backend. */
+typedef struct phi3_matrix phi3_matrix;
+
+/* ---- Execution ------------------------------------------------------------------------------ */
+
+/* What one forward has at hand. One thread uses an exec at a time. */
+typedef struct phi3_exec {
+    int n_threads;
+    void *scratch;       /* backend memory, 64-byte aligned */
+    size_t scratch_size; /* bytes; at least what the *_scratch functions ask for */
+} phi3_exec;
+
+/* ---- KV cache ------------------------------------------------------------------------------- */
+
+enum { PHI3_PAGE_POSITIONS = 64 };
+
+/*
+ * A page holds PHI3_PAGE_POSITIONS positions of one sequence, all layers:
+ *     [n_layers][2: K, V][n_kv_heads][PHI3_PAGE_POSITIONS][head_dim]  of dtype F32 or F16.
+ * Keys are stored after rotation.
+ */
+typedef struct phi3_kv_layout {
+    phi3_dtype dtype;
+    size_t n_layers;
+    size_t n_kv_heads;
+    size_t head_dim;
+} phi3_kv_layout;
+
+/* One sequence's rows in a ragged batch. Row r of the span is batch row first_row + r and stands at
+ * position n_past + r; the page table covers n_past + n_rows positions. */
+typedef struct phi3_kv_span {
+    void *const *pages;
+    size_t n_past;
+    size_t first_row;
+    size_t n_rows;
+} phi3_kv_span;
+
+/* The arguments that the two attention ops share. */
+typedef struct phi3_attention {
+    phi3_kv_layout kv;
+    size_t layer;
+    size_t n_heads;        /* a multiple of kv.n_kv_heads; query head h reads kv head
+                              h / (n_heads / n_kv_heads) */
+    size_t rotary_dim;     /* even, at most head_dim: dimensions i and i + rotary_dim/2 turn together */
+    size_t sliding_window; /* position j is seen from i when j <= i and i - j < window; 0: no limit */
+    const phi3_kv_span *spans;
+    size_t n_spans;
+} phi3_attention;
+
+/* ---- The table ------------------------------------------------------------------------------ */
+
+typedef struct phi3_backend {
+    const char *name; /* "cpu", "reference", "cuda" */
+
+    /* True when the backend can run on this machine. `detail` gets the kernels it would use, or why
+     * it cannot, as a line of text. */
+    bool (*available)(char *detail, size_t size);
+
+    /* Memory, 64-byte aligned; allocate returns NULL when there is none left. */
+    void *(*allocate)(size_t size);
+    void (*release)(void *memory);
+    phi3_status (*upload)(void *to, const void *from_host, size_t size);
+    phi3_status (*download)(void *to_host, const void *from, size_t size);
+
+    /*
+     * Takes a weight matrix in: the rows of all parts, one below the other. The parts have the same
+     * n_columns but may differ in dtype. The parts' data stays readable while the matrix lives; a
+     * backend that keeps its own copy calls nothing to say so.
+     */
+    phi3_status (*matrix_create)(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
+                                 phi3_matrix **matrix, phi3_error *error);
+    void (*matrix_free)(phi3_matrix *matrix);
+
+    /* Bytes of scratch that linear and embed (on up to n_rows rows), and attention, may need. */
+    size_t (*matrix_scratch)(const phi3_matrix *matrix, size_t n_rows, int n_threads);
+    size_t (*attention_scratch)(const phi3_attention *attention, size_t n_rows, int n_threads);
+
+    /* out[r][:] = row ids[r] of table.     table [vocab][n_columns], out [n_rows][n_columns] */
+    phi3_status (*embed)(const phi3_exec *exec, const phi3_matrix *table, const int32_t *ids,
+                         size_t n_rows, float *out);
+
+    /* y = x W^T.     x [n_rows][n_columns], W [n_out][n_columns], y [n_rows][n_out] */
+    phi3_status (*linear)(const phi3_exec *exec, const phi3_matrix *weight, const float *x,
+                          size_t n_rows, float *y);
+
+    /* x += delta (when not NULL); out = weight * x / sqrt(mean(x^2) + epsilon), row by row.
+     * x, delta, out [n_rows][n_columns], weight [n_columns]. out may not overlap x. */
+    phi3_status (*add_rms_norm)(const phi3_exec *exec, float *x, const float *delta,
+                                const float *weight, float epsilon, size_t n_rows,
+                                size_t n_columns, float *out);
+
+    /*
+     * Rotates queries in place and keys on their way into the cache, and stores keys and values at
+     * the rows' positions.
+     *     qkv [n_rows][(n_heads + 2 n_kv_heads) * head_dim]: queries, keys, values
+     *     cosine, sine [n_rows][rotary_dim / 2]
+     */
+    phi3_status (*rope_append)(const phi3_exec *exec, const phi3_attention *attention,
+                               const float *cosine, const float *sine, float *qkv);
+
+    /*
+     * softmax(q k^T / sqrt(head_dim)) v over what each row may see, read from the cache.
+     *     qkv as above, queries rotated; out [n_rows][n_heads * head_dim]
+     */
+    phi3_status (*attention)(const phi3_exec *exec, const phi3_attention *attention,
+                             const float *qkv, float *out);
+
+    /* out = silu(gate) * up.     gate_up [n_rows][2 n_columns]: gate, then up; out [n_rows][n_columns] */
+    phi3_status (*swiglu)(const phi3_exec *exec, const float *gate_up, size_t n_rows,
+                          size_t n_columns, float *out);
+
+    /* out[i] = x[rows[i]].     x [.][n_columns], rows [n_rows], out [n_rows][n_columns] */
+    phi3_status (*gather_rows)(const phi3_exec *exec, const float *x, const size_t *rows,
+                               size_t n_rows, size_t n_columns, float *out);
+} phi3_backend;
+
+/* ---- Registry ------------------------------------------------------------------------------- */
+
+extern const phi3_backend phi3_backend_reference;
+extern const phi3_backend phi3_backend_cpu;
+
+/* The compiled-in backends, best first. */
+const phi3_backend *const *phi3_backend_list(size_t *count);
+
+/* The backend for a device name ("auto" or NULL: $PHI3_DEVICE, else the first available). */
+phi3_status phi3_backend_find(const char *device, const phi3_backend **backend, phi3_error *error);
+
+/* ---- Addresses in a page, for CPU backends ---------------------------------------------------- */
+
+static inline size_t phi3_kv_element_bytes(phi3_dtype dtype)
+{
+    return dtype == PHI3_F32 ? 4 : 2;
+}
+
+static inline size_t phi3_kv_page_bytes(const phi3_kv_layout *kv)
+{
+    return kv->n_layers * 2 * kv->n_kv_heads * PHI3_PAGE_POSITIONS * kv->head_dim *
+           phi3_kv_element_bytes(kv->dtype);
+}
+
+/* Where position 0 of a page stands for one layer and head; value 0: keys, 1: values.
+ * Positions follow each other at head_dim elements. */
+static inline char *phi3_kv_head(const phi3_kv_layout *kv, void *page, size_t layer, size_t value,
+                                 size_t head)
+{
+    size_t run = PHI3_PAGE_POSITIONS * kv->head_dim * phi3_kv_element_bytes(kv->dtype);
+    return (char *)page + ((layer * 2 + value) * kv->n_kv_heads + head) * run;
+}
+
+#endif
