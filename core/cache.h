@@ -4,7 +4,7 @@
 
 #include <stdatomic.h>
 
-#include "../kernels/backend.h"
+#include "kernels/backend.h"
 #include "phi3.h"
 
 /* A page of keys and values, shared by forks until one of them writes. */

@@ -13,11 +13,11 @@ phi3_status phi3_fail(phi3_error *error, phi3_status code, const char *format, .
 phi3_status phi3_fail_memory(phi3_error *error, const char *what);
 
 /* Hands a failure on to the caller. */
-#define PHI3_TRY(call)                       \
-    do {                                     \
-        phi3_status try_status = (call);     \
-        if (try_status != PHI3_OK)           \
-            return try_status;               \
+#define PHI3_TRY(call)                   \
+    do {                                 \
+        phi3_status try_status = (call); \
+        if (try_status != PHI3_OK)       \
+            return try_status;           \
     } while (0)
 
 /* Sends a formatted line to the log callback, if there is one. */

@@ -8,8 +8,8 @@
 #ifndef PHI3_INTERNAL_GGUF_H
 #define PHI3_INTERNAL_GGUF_H
 
-#include "../kernels/backend.h"
 #include "file.h"
+#include "kernels/backend.h"
 #include "phi3.h"
 
 typedef enum phi3_gguf_type {
@@ -35,9 +35,9 @@ typedef struct phi3_gguf_string {
 } phi3_gguf_string;
 
 typedef struct phi3_gguf_array {
-    phi3_gguf_type type;           /* of the elements: a number or STRING */
+    phi3_gguf_type type; /* of the elements: a number or STRING */
     size_t count;
-    const uint8_t *data;           /* numbers: packed, unaligned; NULL for strings */
+    const uint8_t *data;             /* numbers: packed, unaligned; NULL for strings */
     const phi3_gguf_string *strings; /* [count], NULL for numbers */
 } phi3_gguf_array;
 

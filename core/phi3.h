@@ -125,8 +125,8 @@ typedef struct phi3_resolve_options {
  * Nothing is downloaded. PHI3_ERROR_NOT_FOUND lists the places tried and the command that would help.
  * `options` may be NULL. *path is freed with phi3_free.
  */
-PHI3_API phi3_status phi3_resolve(const char *name, const phi3_resolve_options *options, char **path,
-                                  phi3_error *error);
+PHI3_API phi3_status phi3_resolve(const char *name, const phi3_resolve_options *options,
+                                  char **path, phi3_error *error);
 
 /* ---- Tokenizer: text <-> ids --------------------------------------------------------------- */
 
@@ -203,7 +203,8 @@ typedef enum phi3_special_token {
 } phi3_special_token;
 
 /* The id that plays a role, or -1. */
-PHI3_API int32_t phi3_tokenizer_special_id(const phi3_tokenizer *tokenizer, phi3_special_token role);
+PHI3_API int32_t phi3_tokenizer_special_id(const phi3_tokenizer *tokenizer,
+                                           phi3_special_token role);
 
 /* model_max_length of tokenizer_config.json, or the GGUF's context length; SIZE_MAX when unknown. */
 PHI3_API size_t phi3_tokenizer_model_max_length(const phi3_tokenizer *tokenizer);
@@ -260,11 +261,11 @@ PHI3_API phi3_status phi3_chat_render(const phi3_tokenizer *tokenizer, const phi
 typedef struct phi3_model phi3_model;
 
 typedef struct phi3_model_options {
-    const char *device;         /* "auto" (NULL), "cpu", "reference", "cuda", "cuda:N" */
-    const char *compute_dtype;  /* "auto" (NULL): the fastest kernels that keep the quality;
+    const char *device;              /* "auto" (NULL), "cpu", "reference", "cuda", "cuda:N" */
+    const char *compute_dtype;       /* "auto" (NULL): the fastest kernels that keep the quality;
                                    "float32": every product in float32, the exact mode */
-    const char *kv_cache_dtype; /* "auto" (NULL), "float32", "float16" */
-    int n_threads;              /* 0: one per physical core, or $OMP_NUM_THREADS */
+    const char *kv_cache_dtype;      /* "auto" (NULL), "float32", "float16" */
+    int n_threads;                   /* 0: one per physical core, or $OMP_NUM_THREADS */
     phi3_progress_callback progress; /* may be NULL */
     void *progress_data;
 } phi3_model_options;
@@ -301,13 +302,13 @@ typedef struct phi3_config {
     phi3_rope_type rope_type;
     float rope_theta;
     float partial_rotary_factor;
-    size_t rotary_dim;         /* int(head_dim * partial_rotary_factor); even */
+    size_t rotary_dim;           /* int(head_dim * partial_rotary_factor); even */
     float rope_attention_factor; /* cos and sin are multiplied by it (LongRoPE; else 1) */
-    const float *short_factor; /* [rotary_dim / 2], or NULL */
-    const float *long_factor;  /* [rotary_dim / 2], or NULL */
-    const char *dtype;         /* what most weights are stored in: "bfloat16", "q4_0", ... */
-    size_t n_parameters;       /* elements of all weights */
-    size_t weight_bytes;       /* bytes of all weights as stored */
+    const float *short_factor;   /* [rotary_dim / 2], or NULL */
+    const float *long_factor;    /* [rotary_dim / 2], or NULL */
+    const char *dtype;           /* what most weights are stored in: "bfloat16", "q4_0", ... */
+    size_t n_parameters;         /* elements of all weights */
+    size_t weight_bytes;         /* bytes of all weights as stored */
 } phi3_config;
 
 /* Borrowed from the model. */
@@ -390,11 +391,12 @@ typedef struct phi3_generation_config {
     int64_t min_length;     /* the same, counted with the prompt; 0: off */
     bool do_sample;         /* false: greedy, the most likely token (the lowest id of equals) */
     /* The five below act in this order; all but repetition_penalty only when do_sample is set. */
-    double repetition_penalty; /* > 0; 1: off. Of every id seen, prompt included (CTRL, 1909.05858) */
-    double temperature;        /* > 0; logits are divided by it */
-    int64_t top_k;             /* keep the k most likely, ties included; 0: off */
-    double top_p;              /* keep the smallest set that holds this mass; >= 1: off */
-    double min_p;              /* keep what has at least min_p times the top probability; 0: off */
+    double
+        repetition_penalty; /* > 0; 1: off. Of every id seen, prompt included (CTRL, 1909.05858) */
+    double temperature;     /* > 0; logits are divided by it */
+    int64_t top_k;          /* keep the k most likely, ties included; 0: off */
+    double top_p;           /* keep the smallest set that holds this mass; >= 1: off */
+    double min_p;           /* keep what has at least min_p times the top probability; 0: off */
     const int32_t *eos_token_ids; /* [n_eos_token_ids] any of them ends a sequence */
     size_t n_eos_token_ids;
     int32_t pad_token_id;            /* finished rows get it; -1: the first EOS, else 0 */
@@ -462,9 +464,9 @@ PHI3_API const float *phi3_generation_scores(const phi3_generation *generation, 
 /* ---- What this machine can do ---------------------------------------------------------------- */
 
 typedef struct phi3_backend_info {
-    const char *name;   /* "cuda", "cpu", "reference"; static */
-    bool available;     /* can run here */
-    char detail[256];   /* the kernels it uses, or why it is not available */
+    const char *name; /* "cuda", "cpu", "reference"; static */
+    bool available;   /* can run here */
+    char detail[256]; /* the kernels it uses, or why it is not available */
 } phi3_backend_info;
 
 /* Fills up to `capacity` entries, best backend first, and returns how many backends there are. */

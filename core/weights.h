@@ -7,8 +7,8 @@
 #ifndef PHI3_INTERNAL_WEIGHTS_H
 #define PHI3_INTERNAL_WEIGHTS_H
 
-#include "../kernels/backend.h"
 #include "config.h"
+#include "kernels/backend.h"
 
 /* A matrix as one tensor, or as up to three below each other (separate q, k, v or gate, up). */
 typedef struct phi3_matrix_parts {
@@ -17,19 +17,19 @@ typedef struct phi3_matrix_parts {
 } phi3_matrix_parts;
 
 typedef struct phi3_layer_tensors {
-    phi3_tensor attention_norm;  /* [1][hidden] */
-    phi3_matrix_parts qkv;       /* [(n_heads + 2 n_kv_heads) head_dim][hidden] */
-    phi3_matrix_parts output;    /* [hidden][n_heads head_dim] */
-    phi3_tensor mlp_norm;        /* [1][hidden] */
-    phi3_matrix_parts gate_up;   /* [2 intermediate][hidden] */
-    phi3_matrix_parts down;      /* [hidden][intermediate] */
+    phi3_tensor attention_norm; /* [1][hidden] */
+    phi3_matrix_parts qkv;      /* [(n_heads + 2 n_kv_heads) head_dim][hidden] */
+    phi3_matrix_parts output;   /* [hidden][n_heads head_dim] */
+    phi3_tensor mlp_norm;       /* [1][hidden] */
+    phi3_matrix_parts gate_up;  /* [2 intermediate][hidden] */
+    phi3_matrix_parts down;     /* [hidden][intermediate] */
 } phi3_layer_tensors;
 
 typedef struct phi3_weights {
-    phi3_matrix_parts embedding; /* [vocab][hidden] */
-    phi3_layer_tensors *layers;  /* [num_hidden_layers] */
-    phi3_tensor final_norm;      /* [1][hidden] */
-    phi3_matrix_parts lm_head;   /* [vocab][hidden]; count 0: tied to the embedding */
+    phi3_matrix_parts embedding;     /* [vocab][hidden] */
+    phi3_layer_tensors *layers;      /* [num_hidden_layers] */
+    phi3_tensor final_norm;          /* [1][hidden] */
+    phi3_matrix_parts lm_head;       /* [vocab][hidden]; count 0: tied to the embedding */
     struct phi3_weight_store *store; /* the mapped files and un-permuted copies; private */
 } phi3_weights;
 

@@ -77,10 +77,11 @@ typedef struct phi3_kv_span {
 typedef struct phi3_attention {
     phi3_kv_layout kv;
     size_t layer;
-    size_t n_heads;        /* a multiple of kv.n_kv_heads; query head h reads kv head
+    size_t n_heads;    /* a multiple of kv.n_kv_heads; query head h reads kv head
                               h / (n_heads / n_kv_heads) */
-    size_t rotary_dim;     /* even, at most head_dim: dimensions i and i + rotary_dim/2 turn together */
-    size_t sliding_window; /* position j is seen from i when j <= i and i - j < window; 0: no limit */
+    size_t rotary_dim; /* even, at most head_dim: dimensions i and i + rotary_dim/2 turn together */
+    size_t
+        sliding_window; /* position j is seen from i when j <= i and i - j < window; 0: no limit */
     const phi3_kv_span *spans;
     size_t n_spans;
 } phi3_attention;
@@ -124,8 +125,8 @@ typedef struct phi3_backend {
     /* x += delta (when not NULL); out = weight * x / sqrt(mean(x^2) + epsilon), row by row.
      * x, delta, out [n_rows][n_columns], weight [n_columns]. out may not overlap x. */
     phi3_status (*add_rms_norm)(const phi3_exec *exec, float *x, const float *delta,
-                                const float *weight, float epsilon, size_t n_rows,
-                                size_t n_columns, float *out);
+                                const float *weight, float epsilon, size_t n_rows, size_t n_columns,
+                                float *out);
 
     /*
      * Rotates queries in place and keys on their way into the cache, and stores keys and values at
