@@ -78,10 +78,9 @@ typedef struct phi3_attention {
     phi3_kv_layout kv;
     size_t layer;
     size_t n_heads;    /* a multiple of kv.n_kv_heads; query head h reads kv head
-                              h / (n_heads / n_kv_heads) */
+                          h / (n_heads / n_kv_heads) */
     size_t rotary_dim; /* even, at most head_dim: dimensions i and i + rotary_dim/2 turn together */
-    size_t
-        sliding_window; /* position j is seen from i when j <= i and i - j < window; 0: no limit */
+    size_t sliding_window; /* position j is seen from i when j <= i and i - j < window; 0: all */
     const phi3_kv_span *spans;
     size_t n_spans;
 } phi3_attention;
@@ -110,7 +109,8 @@ typedef struct phi3_backend {
                                  phi3_matrix **matrix, phi3_error *error);
     void (*matrix_free)(phi3_matrix *matrix);
 
-    /* Bytes of scratch that linear and embed (on up to n_rows rows), and attention, may need. */
+    /* Bytes of scratch that linear and embed (on up to n_rows rows), and attention, may need.
+     * attention_scratch reads neither `layer` nor `spans`. */
     size_t (*matrix_scratch)(const phi3_matrix *matrix, size_t n_rows, int n_threads);
     size_t (*attention_scratch)(const phi3_attention *attention, size_t n_rows, int n_threads);
 
@@ -161,7 +161,8 @@ extern const phi3_backend phi3_backend_cpu;
 /* The compiled-in backends, best first. */
 const phi3_backend *const *phi3_backend_list(size_t *count);
 
-/* The backend for a device name ("auto" or NULL: $PHI3_DEVICE, else the first available). */
+/* The backend for a device name. "auto" or NULL: $PHI3_DEVICE, else the first available; the
+ * reference must be asked for by name. */
 phi3_status phi3_backend_find(const char *device, const phi3_backend **backend, phi3_error *error);
 
 /* ---- Addresses in a page, for CPU backends ---------------------------------------------------- */

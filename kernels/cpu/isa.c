@@ -1,0 +1,94 @@
+/*
+ * isa.c - looks at the CPU. Compiled without instruction set flags, so that it runs anywhere.
+ */
+#include "isa.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <threads.h>
+
+#include "phi3.h"
+
+static const char *const names[] = {"portable", "avx2", "avx512", "avx512_vnni"};
+enum { N_LEVELS = sizeof names / sizeof names[0] };
+
+static struct {
+    phi3_isa current;
+    phi3_isa best;
+    bool bfloat16;
+    char wish[32]; /* $PHI3_CPU_ISA, for messages */
+} choice;
+
+static once_flag chosen = ONCE_FLAG_INIT;
+
+/* The compiler's built-in asks the operating system too: registers it does not save do not count. */
+static phi3_isa detect(bool *bfloat16)
+{
+    *bfloat16 = false;
+#ifdef __x86_64__
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
+        !__builtin_cpu_supports("f16c"))
+        return PHI3_ISA_PORTABLE;
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+        !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512dq"))
+        return PHI3_ISA_AVX2;
+    if (!__builtin_cpu_supports("avx512vnni"))
+        return PHI3_ISA_AVX512;
+    *bfloat16 = __builtin_cpu_supports("avx512bf16");
+    return PHI3_ISA_AVX512_VNNI;
+#else
+    return PHI3_ISA_PORTABLE;
+#endif
+}
+
+static void choose(void)
+{
+    choice.best = detect(&choice.bfloat16);
+    choice.current = choice.best;
+    const char *wish = getenv("PHI3_CPU_ISA");
+    if (!wish || !*wish)
+        return;
+    snprintf(choice.wish, sizeof choice.wish, "%s", wish);
+    choice.current = PHI3_ISA_NONE;
+    for (int level = 0; level <= (int)choice.best; level++)
+        if (!strcmp(wish, names[level]))
+            choice.current = (phi3_isa)level;
+}
+
+phi3_isa phi3_isa_current(void)
+{
+    call_once(&chosen, choose);
+    return choice.current;
+}
+
+bool phi3_isa_has_bfloat16(void)
+{
+    return phi3_isa_current() == PHI3_ISA_AVX512_VNNI && choice.bfloat16;
+}
+
+const char *phi3_isa_name(phi3_isa isa)
+{
+    return isa == PHI3_ISA_NONE ? "none" : names[isa];
+}
+
+void phi3_isa_explain(char *detail, size_t size)
+{
+    call_once(&chosen, choose);
+    for (int level = 0; level < N_LEVELS; level++) {
+        if (strcmp(choice.wish, names[level]))
+            continue;
+        snprintf(detail, size, "PHI3_CPU_ISA=%s, but this CPU supports no more than %s",
+                 choice.wish, names[choice.best]);
+        return;
+    }
+    snprintf(detail, size,
+             "PHI3_CPU_ISA=%s is unknown; known are portable, avx2, avx512 and avx512_vnni",
+             choice.wish);
+}
+
+const char *phi3_cpu_isa(void)
+{
+    return phi3_isa_name(phi3_isa_current());
+}
