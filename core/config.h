@@ -13,7 +13,7 @@
 
 enum { PHI3_MAX_EOS_IDS = 16 };
 
-typedef struct phi3_model_config {
+typedef struct phi3_loaded_config {
     phi3_config config; /* its pointers lead into the fields below */
     char model_type[16];
     char name[128];
@@ -21,14 +21,15 @@ typedef struct phi3_model_config {
     float *long_factor;  /* [rotary_dim / 2] or NULL, owned */
     int32_t eos_token_ids[PHI3_MAX_EOS_IDS];
     phi3_generation_config generation;
-} phi3_model_config;
+} phi3_loaded_config;
 
 /* Reads DIRECTORY/config.json and, if it is there, generation_config.json. */
-phi3_status phi3_config_from_directory(const char *directory, phi3_model_config *out,
+phi3_status phi3_config_from_directory(const char *directory, phi3_loaded_config *out,
                                        phi3_error *error);
 
-phi3_status phi3_config_from_gguf(const phi3_gguf *gguf, phi3_model_config *out, phi3_error *error);
+phi3_status phi3_config_from_gguf(const phi3_gguf *gguf, phi3_loaded_config *out,
+                                  phi3_error *error);
 
-void phi3_config_free(phi3_model_config *config);
+void phi3_config_free(phi3_loaded_config *config);
 
 #endif

@@ -38,7 +38,7 @@ typedef struct phi3_weights {
  * into mapped files and live until the weights are closed. Shapes agree with the config. q and k rows
  * of llama GGUFs, which are permuted for interleaved rotation, are put back in order.
  */
-phi3_status phi3_weights_open(const char *path, phi3_model_config *config, phi3_weights *weights,
+phi3_status phi3_weights_open(const char *path, phi3_loaded_config *config, phi3_weights *weights,
                               phi3_error *error);
 void phi3_weights_close(phi3_weights *weights);
 
