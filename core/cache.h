@@ -6,6 +6,7 @@
 
 #include "kernels/backend.h"
 #include "phi3.h"
+#include "rope.h"
 
 /* A page of keys and values, shared by forks until one of them writes. */
 typedef struct phi3_page {
@@ -13,20 +14,23 @@ typedef struct phi3_page {
     atomic_size_t references;
 } phi3_page;
 
-/* Which LongRoPE factors the keys were rotated with. */
-typedef enum phi3_rope_factors { PHI3_FACTORS_SHORT, PHI3_FACTORS_LONG } phi3_rope_factors;
-
+/*
+ * `ids` is what the sequence is; the pages hold keys and values of its first n_computed tokens. The
+ * two differ only after an interrupt in the middle of a recompute (LongRoPE): the next forward then
+ * goes on from n_computed.
+ */
 struct phi3_cache {
     const phi3_model *model;
     const phi3_backend *backend;
     phi3_kv_layout layout;
-    int32_t *ids; /* [capacity of the pages], `length` of them valid */
+    int32_t *ids; /* [page_capacity * PHI3_PAGE_POSITIONS], `length` of them valid */
     size_t length;
-    phi3_page **pages;  /* [n_pages] */
-    void **page_memory; /* [n_pages] pages[i]->memory, the table that backends read */
+    size_t n_computed;         /* at most length */
+    phi3_rope_factors factors; /* what the keys in the pages were rotated with */
+    phi3_page **pages;         /* [n_pages] */
+    void **page_memory;        /* [n_pages] pages[i]->memory, the table that backends read */
     size_t n_pages;
     size_t page_capacity; /* entries in the arrays above */
-    phi3_rope_factors factors;
     atomic_flag busy;
 };
 
@@ -34,8 +38,8 @@ struct phi3_cache {
 phi3_status phi3_cache_acquire(phi3_cache *cache, phi3_error *error);
 void phi3_cache_release(phi3_cache *cache);
 
-/* Makes room for positions [length, length + count) in pages that nobody else shares. On failure the
- * contents are as before. The cache must be acquired. */
+/* Makes room for `count` more tokens: space in `ids`, and pages for [n_computed, length + count) that
+ * nobody else shares. On failure the contents are as before. The cache must be acquired. */
 phi3_status phi3_cache_reserve(phi3_cache *cache, size_t count, phi3_error *error);
 
 /* Cuts to `length` tokens and frees the pages beyond. The cache must be acquired. */

@@ -1,0 +1,342 @@
+/*
+ * model.c - the transformer: ids -> logits.
+ *
+ * In: spans, each the next ids of one sequence, with that sequence's KV cache. Out: logits after the
+ * ids that were asked for, and longer caches. All arithmetic is behind the backend's table.
+ *
+ * A forward runs in chunks. A chunk takes what is left of the spans, in their order, until it has
+ * PHI3_CHUNK_ROWS rows: many sequences that decode one token each are one chunk, and so one product
+ * per matrix; a long prompt is several. Reading order: run_layer, run_chunk, phi3_model_forward.
+ */
+#include <stdint.h>
+#include <string.h>
+
+#include "cache.h"
+#include "error.h"
+#include "model.h"
+#include "process.h"
+
+/* One call of phi3_model_forward, and the chunk that it works on. */
+typedef struct forward {
+    const phi3_model *model;
+    const phi3_span *spans;
+    size_t n_spans;
+    const phi3_run_options *options;
+    float *logits; /* the caller's [sum of n_logits][vocab] */
+    phi3_workspace *workspace;
+
+    size_t n_rows;   /* of the chunk */
+    size_t n_logits; /* rows of the chunk whose logits are wanted */
+    phi3_attention attention;
+} forward;
+
+/* ---- One layer -------------------------------------------------------------------------------- */
+
+static phi3_status check_interrupt(const forward *f)
+{
+    const phi3_run_options *options = f->options;
+    if (options->interrupt != NULL && options->interrupt(options->interrupt_data))
+        return PHI3_ERROR_INTERRUPTED;
+    return PHI3_OK;
+}
+
+/*
+ * One transformer layer over the rows of a chunk:
+ *     hidden += output(attention(rope(qkv(norm(hidden)))))
+ *     hidden += down(swiglu(gate_up(norm(hidden))))
+ * The second sum is left in `delta` for the next norm, which adds it on its way.
+ */
+static phi3_status run_layer(forward *f, size_t index)
+{
+    const phi3_backend *backend = f->model->backend;
+    const phi3_config *config = &f->model->config.config;
+    const phi3_layer *layer = &f->model->layers[index];
+    phi3_workspace *w = f->workspace;
+    const phi3_exec *exec = &w->exec;
+    size_t n_rows = f->n_rows, hidden_size = config->hidden_size;
+    float *delta = index == 0 ? NULL : w->delta;
+    f->attention.layer = index;
+
+    PHI3_TRY(backend->add_rms_norm(exec, w->hidden, delta, layer->attention_norm,
+                                   config->rms_norm_eps, n_rows, hidden_size, w->normed));
+    PHI3_TRY(backend->linear(exec, layer->qkv, w->normed, n_rows, w->qkv));
+    PHI3_TRY(backend->rope_append(exec, &f->attention, w->cosine, w->sine, w->qkv));
+    PHI3_TRY(check_interrupt(f));
+    PHI3_TRY(backend->attention(exec, &f->attention, w->qkv, w->attended));
+    PHI3_TRY(check_interrupt(f));
+    PHI3_TRY(backend->linear(exec, layer->output, w->attended, n_rows, w->delta));
+
+    PHI3_TRY(backend->add_rms_norm(exec, w->hidden, w->delta, layer->mlp_norm, config->rms_norm_eps,
+                                   n_rows, hidden_size, w->normed));
+    PHI3_TRY(check_interrupt(f));
+    PHI3_TRY(backend->linear(exec, layer->gate_up, w->normed, n_rows, w->gate_up));
+    PHI3_TRY(check_interrupt(f));
+    PHI3_TRY(backend->swiglu(exec, w->gate_up, n_rows, config->intermediate_size, w->activated));
+    PHI3_TRY(backend->linear(exec, layer->down, w->activated, n_rows, w->delta));
+    return check_interrupt(f);
+}
+
+/* The head, over the rows whose logits are wanted: norm, product, and out to the caller. */
+static phi3_status run_head(forward *f)
+{
+    const phi3_model *model = f->model;
+    const phi3_backend *backend = model->backend;
+    size_t hidden_size = model->config.config.hidden_size;
+    size_t vocab_size = model->config.config.vocab_size;
+    phi3_workspace *w = f->workspace;
+    const phi3_exec *exec = &w->exec;
+
+    for (size_t first = 0; first < f->n_logits; first += PHI3_LOGIT_ROWS) {
+        size_t left = f->n_logits - first;
+        size_t n_rows = left < PHI3_LOGIT_ROWS ? left : PHI3_LOGIT_ROWS;
+        const size_t *rows = w->logit_rows + first, *slots = w->logit_slots + first;
+        PHI3_TRY(backend->gather_rows(exec, w->hidden, rows, n_rows, hidden_size, w->logit_hidden));
+        PHI3_TRY(backend->gather_rows(exec, w->delta, rows, n_rows, hidden_size, w->logit_delta));
+        PHI3_TRY(backend->add_rms_norm(exec, w->logit_hidden, w->logit_delta, model->final_norm,
+                                       model->config.config.rms_norm_eps, n_rows, hidden_size,
+                                       w->normed));
+        PHI3_TRY(backend->linear(exec, model->lm_head, w->normed, n_rows, w->logits));
+        for (size_t i = 0; i < n_rows; i++)
+            PHI3_TRY(backend->download(f->logits + slots[i] * vocab_size,
+                                       w->logits + i * vocab_size, vocab_size * sizeof(float)));
+        PHI3_TRY(check_interrupt(f));
+    }
+    return PHI3_OK;
+}
+
+/* Embedding, layers, head. Returns a bare status: the caller words the failure. */
+static phi3_status run_chunk(forward *f)
+{
+    const phi3_model *model = f->model;
+    const phi3_backend *backend = model->backend;
+    phi3_workspace *w = f->workspace;
+    size_t angle_bytes = f->n_rows * model->rope.n_pairs * sizeof(float);
+
+    PHI3_TRY(check_interrupt(f));
+    PHI3_TRY(backend->upload(w->cosine, w->host_cosine, angle_bytes));
+    PHI3_TRY(backend->upload(w->sine, w->host_sine, angle_bytes));
+    PHI3_TRY(backend->embed(&w->exec, model->embedding, w->ids, f->n_rows, w->hidden));
+    for (size_t i = 0; i < model->config.config.num_hidden_layers; i++)
+        PHI3_TRY(run_layer(f, i));
+    return run_head(f);
+}
+
+/* ---- Chunks ----------------------------------------------------------------------------------- */
+
+/* Adds the next `count` tokens of a span to the chunk. `slot` is where the span's logits begin in
+ * the caller's array. */
+static void add_part(forward *f, const phi3_span *span, size_t count, size_t slot)
+{
+    phi3_workspace *w = f->workspace;
+    const phi3_rope *rope = &f->model->rope;
+    const phi3_cache *cache = span->cache;
+    size_t n_past = cache->n_computed, first_row = f->n_rows;
+
+    w->caches[f->attention.n_spans] = span->cache;
+    w->parts[f->attention.n_spans++] = (phi3_kv_span){
+        .pages = cache->page_memory,
+        .n_past = n_past,
+        .first_row = first_row,
+        .n_rows = count,
+    };
+    f->n_rows += count;
+    memcpy(w->ids + first_row, cache->ids + n_past, count * sizeof *w->ids);
+    phi3_rope_angles(rope, cache->factors, n_past, count,
+                     w->host_cosine + first_row * rope->n_pairs,
+                     w->host_sine + first_row * rope->n_pairs);
+
+    size_t first_wanted = cache->length + span->count - span->n_logits;
+    for (size_t i = 0; i < count; i++) {
+        if (n_past + i >= first_wanted) {
+            w->logit_rows[f->n_logits] = first_row + i;
+            w->logit_slots[f->n_logits++] = slot + n_past + i - first_wanted;
+        }
+    }
+}
+
+/* Fills the chunk with what the spans have left; no rows: everything is done. */
+static void plan_chunk(forward *f)
+{
+    size_t slot = 0;
+    f->n_rows = f->n_logits = f->attention.n_spans = 0;
+    for (size_t i = 0; i < f->n_spans && f->n_rows < PHI3_CHUNK_ROWS; i++) {
+        const phi3_span *span = &f->spans[i];
+        size_t left = span->cache->length + span->count - span->cache->n_computed;
+        size_t room = PHI3_CHUNK_ROWS - f->n_rows;
+        if (left > 0)
+            add_part(f, span, left < room ? left : room, slot);
+        slot += span->n_logits;
+    }
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* What the ops on this chunk may need beside their arguments. */
+static size_t scratch_for_chunk(const forward *f)
+{
+    const phi3_model *model = f->model;
+    const phi3_backend *backend = model->backend;
+    int n_threads = f->workspace->exec.n_threads;
+    size_t most = backend->attention_scratch(&f->attention, f->n_rows, n_threads);
+    most = larger(most, backend->matrix_scratch(model->embedding, f->n_rows, n_threads));
+    most = larger(most, backend->matrix_scratch(model->lm_head, f->n_rows, n_threads));
+    for (size_t i = 0; i < model->config.config.num_hidden_layers; i++) {
+        const phi3_layer *layer = &model->layers[i];
+        most = larger(most, backend->matrix_scratch(layer->qkv, f->n_rows, n_threads));
+        most = larger(most, backend->matrix_scratch(layer->output, f->n_rows, n_threads));
+        most = larger(most, backend->matrix_scratch(layer->gate_up, f->n_rows, n_threads));
+        most = larger(most, backend->matrix_scratch(layer->down, f->n_rows, n_threads));
+    }
+    return most;
+}
+
+static phi3_status fail_chunk(const forward *f, phi3_status status, phi3_error *error)
+{
+    if (status == PHI3_ERROR_INTERRUPTED)
+        return phi3_fail(error, status, "interrupted");
+    return phi3_fail(error, status, "the %s backend failed: %s", f->model->backend->name,
+                     phi3_status_name(status));
+}
+
+static phi3_status run_chunks(forward *f, phi3_error *error)
+{
+    for (;;) {
+        plan_chunk(f);
+        if (f->n_rows == 0)
+            return PHI3_OK;
+        PHI3_TRY(phi3_workspace_need_scratch(f->model, f->workspace, scratch_for_chunk(f), error));
+        phi3_status status = run_chunk(f);
+        if (status != PHI3_OK)
+            return fail_chunk(f, status, error);
+        for (size_t i = 0; i < f->attention.n_spans; i++)
+            f->workspace->caches[i]->n_computed += f->workspace->parts[i].n_rows;
+    }
+}
+
+/* ---- Spans and their caches ------------------------------------------------------------------- */
+
+static phi3_status check_span(const phi3_model *model, const phi3_span *span, phi3_error *error)
+{
+    const phi3_config *config = &model->config.config;
+    if (span->cache == NULL || span->cache->model != model)
+        return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
+                         "a span without a cache of this model");
+    if (span->count == 0 || span->n_logits > span->count)
+        return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
+                         "a span of %zu ids that wants %zu logits", span->count, span->n_logits);
+    for (size_t i = 0; i < span->count; i++) {
+        if (span->ids[i] < 0 || (size_t)span->ids[i] >= config->vocab_size)
+            return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
+                             "token id %d is not in the vocabulary of %zu", span->ids[i],
+                             config->vocab_size);
+    }
+    return PHI3_OK;
+}
+
+static phi3_status check_spans(const phi3_model *model, const phi3_span *spans, size_t n_spans,
+                               const float *logits, phi3_error *error)
+{
+    for (size_t i = 0; i < n_spans; i++) {
+        PHI3_TRY(check_span(model, &spans[i], error));
+        if (spans[i].n_logits > 0 && logits == NULL)
+            return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
+                             "logits wanted, but no room given");
+    }
+    return PHI3_OK;
+}
+
+static void release_caches(const phi3_span *spans, size_t n_spans)
+{
+    for (size_t i = 0; i < n_spans; i++)
+        phi3_cache_release(spans[i].cache);
+}
+
+static phi3_status acquire_caches(const phi3_span *spans, size_t n_spans, phi3_error *error)
+{
+    for (size_t i = 0; i < n_spans; i++) {
+        phi3_status status = phi3_cache_acquire(spans[i].cache, error);
+        if (status == PHI3_OK)
+            continue;
+        for (size_t j = 0; j < i; j++) {
+            if (spans[j].cache == spans[i].cache)
+                status = phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
+                                   "spans %zu and %zu have the same cache", j, i);
+        }
+        release_caches(spans, i);
+        return status;
+    }
+    return PHI3_OK;
+}
+
+/*
+ * Makes a cache ready for a span: appends the ids (beyond its length, which only success changes)
+ * and takes the pages. A sequence that crosses the LongRoPE boundary starts over: keys of every
+ * layer but the first depend on the rotation below them, so they cannot be turned afterwards.
+ */
+static phi3_status prepare_cache(const phi3_model *model, const phi3_span *span, phi3_error *error)
+{
+    phi3_cache *cache = span->cache;
+    size_t limit = model->config.config.max_position_embeddings;
+    if (span->count > limit - cache->length)
+        return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
+                         "a sequence of %zu tokens is longer than the %zu that this model takes "
+                         "(max_position_embeddings)",
+                         cache->length + span->count, limit);
+    phi3_rope_factors factors = phi3_rope_factors_for(&model->rope, cache->length + span->count);
+    if (factors != cache->factors) {
+        cache->factors = factors;
+        cache->n_computed = 0;
+    }
+    PHI3_TRY(phi3_cache_reserve(cache, span->count, error));
+    memcpy(cache->ids + cache->length, span->ids, span->count * sizeof *cache->ids);
+    return PHI3_OK;
+}
+
+static phi3_status run_spans(const phi3_model *model, const phi3_span *spans, size_t n_spans,
+                             const phi3_run_options *options, float *logits, phi3_error *error)
+{
+    for (size_t i = 0; i < n_spans; i++)
+        PHI3_TRY(prepare_cache(model, &spans[i], error));
+
+    const phi3_config *config = &model->config.config;
+    forward f = {
+        .model = model,
+        .spans = spans,
+        .n_spans = n_spans,
+        .options = options,
+        .logits = logits,
+        .attention = {.kv = model->kv,
+                      .n_heads = config->num_attention_heads,
+                      .rotary_dim = config->rotary_dim,
+                      .sliding_window = config->sliding_window},
+    };
+    PHI3_TRY(phi3_workspace_acquire(model, &f.workspace, error));
+    f.workspace->exec.n_threads = options->n_threads > 0 ? options->n_threads : model->n_threads;
+    f.attention.spans = f.workspace->parts;
+    phi3_status status = run_chunks(&f, error);
+    phi3_workspace_release(model, f.workspace);
+    return status;
+}
+
+phi3_status phi3_model_forward(const phi3_model *model, const phi3_span *spans, size_t n_spans,
+                               const phi3_run_options *options, float *logits, phi3_error *error)
+{
+    const phi3_run_options defaults = {0};
+    PHI3_TRY(phi3_process_begin_work(error));
+    PHI3_TRY(check_spans(model, spans, n_spans, logits, error));
+    PHI3_TRY(acquire_caches(spans, n_spans, error));
+    phi3_status status =
+        run_spans(model, spans, n_spans, options == NULL ? &defaults : options, logits, error);
+    for (size_t i = 0; i < n_spans; i++) {
+        phi3_cache *cache = spans[i].cache;
+        if (status == PHI3_OK)
+            cache->length += spans[i].count;
+        else
+            phi3_cache_cut(cache, cache->length);
+    }
+    release_caches(spans, n_spans);
+    return status;
+}

@@ -1,0 +1,38 @@
+/* model.h - the inside of a loaded model: what model_load.c builds and model.c runs. */
+#ifndef PHI3_INTERNAL_MODEL_H
+#define PHI3_INTERNAL_MODEL_H
+
+#include "config.h"
+#include "kernels/backend.h"
+#include "rope.h"
+#include "weights.h"
+#include "workspace.h"
+
+/* Weights of one transformer layer, in backend memory. */
+typedef struct phi3_layer {
+    float *attention_norm; /* [hidden] */
+    phi3_matrix *qkv;      /* [(n_heads + 2 n_kv_heads) head_dim][hidden] */
+    phi3_matrix *output;   /* [hidden][n_heads head_dim] */
+    float *mlp_norm;       /* [hidden] */
+    phi3_matrix *gate_up;  /* [2 intermediate][hidden] */
+    phi3_matrix *down;     /* [hidden][intermediate] */
+} phi3_layer;
+
+struct phi3_model {
+    phi3_loaded_config config;
+    phi3_weights weights; /* the files; matrices may point into them */
+    bool has_files;       /* config and weights are open */
+    const phi3_backend *backend;
+    int n_threads;
+    phi3_kv_layout kv;
+    phi3_rope rope;
+
+    phi3_matrix *embedding; /* [vocab][hidden] */
+    phi3_layer *layers;     /* [num_hidden_layers] */
+    float *final_norm;      /* [hidden] */
+    phi3_matrix *lm_head;   /* [vocab][hidden]; the embedding itself when they are tied */
+
+    phi3_workspace_pool *workspaces; /* the one thing behind a const model that changes */
+};
+
+#endif

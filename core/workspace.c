@@ -1,0 +1,166 @@
+/* workspace.c - makes, lends and takes back the working memory of a forward. */
+#include "workspace.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "error.h"
+#include "model.h"
+
+struct phi3_workspace_pool {
+    pthread_mutex_t lock;
+    phi3_workspace *idle;
+    size_t n_idle;
+};
+
+enum { MAX_IDLE = 4, ALIGNMENT = 64 };
+
+/* ---- One block, cut into tensors -------------------------------------------------------------- */
+
+/* Takes the next `size` bytes of a block; of no block yet, only counts them. */
+static void *take(char *block, size_t *used, size_t size)
+{
+    size_t start = *used;
+    *used += (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    return block == NULL ? NULL : block + start;
+}
+
+/* Places the activations in a block of backend memory and returns the bytes they take. */
+static size_t place_activations(const phi3_model *model, phi3_workspace *w, char *block)
+{
+    const phi3_config *config = &model->config.config;
+    size_t used = 0;
+    size_t row = PHI3_CHUNK_ROWS * sizeof(float), logit_row = PHI3_LOGIT_ROWS * sizeof(float);
+    size_t n_heads = config->num_attention_heads, n_kv_heads = config->num_key_value_heads;
+    w->hidden = take(block, &used, row * config->hidden_size);
+    w->normed = take(block, &used, row * config->hidden_size);
+    w->qkv = take(block, &used, row * (n_heads + 2 * n_kv_heads) * config->head_dim);
+    w->attended = take(block, &used, row * n_heads * config->head_dim);
+    w->delta = take(block, &used, row * config->hidden_size);
+    w->gate_up = take(block, &used, row * 2 * config->intermediate_size);
+    w->activated = take(block, &used, row * config->intermediate_size);
+    w->cosine = take(block, &used, row * model->rope.n_pairs);
+    w->sine = take(block, &used, row * model->rope.n_pairs);
+    w->logit_hidden = take(block, &used, logit_row * config->hidden_size);
+    w->logit_delta = take(block, &used, logit_row * config->hidden_size);
+    w->logits = take(block, &used, logit_row * config->vocab_size);
+    return used;
+}
+
+/* The same for the plan of a chunk, in host memory. */
+static size_t place_plan(const phi3_model *model, phi3_workspace *w, char *block)
+{
+    size_t used = 0, rows = PHI3_CHUNK_ROWS;
+    w->ids = take(block, &used, rows * sizeof *w->ids);
+    w->host_cosine = take(block, &used, rows * model->rope.n_pairs * sizeof(float));
+    w->host_sine = take(block, &used, rows * model->rope.n_pairs * sizeof(float));
+    w->parts = take(block, &used, rows * sizeof *w->parts);
+    w->caches = take(block, &used, rows * sizeof(*w->caches));
+    w->logit_rows = take(block, &used, rows * sizeof *w->logit_rows);
+    w->logit_slots = take(block, &used, rows * sizeof *w->logit_slots);
+    return used;
+}
+
+static void workspace_free(const phi3_model *model, phi3_workspace *workspace)
+{
+    if (workspace->exec.scratch != NULL)
+        model->backend->release(workspace->exec.scratch);
+    if (workspace->device_block != NULL)
+        model->backend->release(workspace->device_block);
+    free(workspace->host_block);
+    free(workspace);
+}
+
+static phi3_status workspace_create(const phi3_model *model, phi3_workspace **workspace,
+                                    phi3_error *error)
+{
+    phi3_workspace *made = calloc(1, sizeof *made);
+    if (made == NULL)
+        return phi3_fail_memory(error, "a workspace");
+    made->device_block = model->backend->allocate(place_activations(model, made, NULL));
+    made->host_block = aligned_alloc(ALIGNMENT, place_plan(model, made, NULL));
+    if (made->device_block == NULL || made->host_block == NULL) {
+        workspace_free(model, made);
+        return phi3_fail_memory(error, "activations");
+    }
+    place_activations(model, made, made->device_block);
+    place_plan(model, made, made->host_block);
+    *workspace = made;
+    return PHI3_OK;
+}
+
+phi3_status phi3_workspace_need_scratch(const phi3_model *model, phi3_workspace *workspace,
+                                        size_t size, phi3_error *error)
+{
+    phi3_exec *exec = &workspace->exec;
+    if (size <= exec->scratch_size)
+        return PHI3_OK;
+    /* A need that grows with the context grows a little every token: leave room. */
+    size += size / 4;
+    void *scratch = model->backend->allocate(size);
+    if (scratch == NULL)
+        return phi3_fail_memory(error, "scratch memory");
+    if (exec->scratch != NULL)
+        model->backend->release(exec->scratch);
+    exec->scratch = scratch;
+    exec->scratch_size = size;
+    return PHI3_OK;
+}
+
+/* ---- The pool --------------------------------------------------------------------------------- */
+
+phi3_status phi3_workspace_pool_create(phi3_workspace_pool **pool, phi3_error *error)
+{
+    phi3_workspace_pool *made = calloc(1, sizeof *made);
+    if (made == NULL)
+        return phi3_fail_memory(error, "a pool of workspaces");
+    pthread_mutex_init(&made->lock, NULL);
+    *pool = made;
+    return PHI3_OK;
+}
+
+void phi3_workspace_pool_free(const phi3_model *model, phi3_workspace_pool *pool)
+{
+    if (pool == NULL)
+        return;
+    while (pool->idle != NULL) {
+        phi3_workspace *workspace = pool->idle;
+        pool->idle = workspace->next;
+        workspace_free(model, workspace);
+    }
+    pthread_mutex_destroy(&pool->lock);
+    free(pool);
+}
+
+phi3_status phi3_workspace_acquire(const phi3_model *model, phi3_workspace **workspace,
+                                   phi3_error *error)
+{
+    phi3_workspace_pool *pool = model->workspaces;
+    pthread_mutex_lock(&pool->lock);
+    phi3_workspace *found = pool->idle;
+    if (found != NULL) {
+        pool->idle = found->next;
+        pool->n_idle--;
+    }
+    pthread_mutex_unlock(&pool->lock);
+
+    if (found == NULL)
+        return workspace_create(model, workspace, error);
+    *workspace = found;
+    return PHI3_OK;
+}
+
+void phi3_workspace_release(const phi3_model *model, phi3_workspace *workspace)
+{
+    phi3_workspace_pool *pool = model->workspaces;
+    pthread_mutex_lock(&pool->lock);
+    bool keep = pool->n_idle < MAX_IDLE;
+    if (keep) {
+        workspace->next = pool->idle;
+        pool->idle = workspace;
+        pool->n_idle++;
+    }
+    pthread_mutex_unlock(&pool->lock);
+    if (!keep)
+        workspace_free(model, workspace);
+}

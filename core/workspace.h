@@ -1,0 +1,65 @@
+/*
+ * workspace.h - the activations and scratch of one forward, for up to PHI3_CHUNK_ROWS rows.
+ *
+ * A model keeps finished workspaces for the next forward, so that decoding allocates nothing.
+ */
+#ifndef PHI3_INTERNAL_WORKSPACE_H
+#define PHI3_INTERNAL_WORKSPACE_H
+
+#include "kernels/backend.h"
+#include "phi3.h"
+
+enum {
+    PHI3_CHUNK_ROWS = 256, /* rows that go through the layers together: enough to use every weight
+                              well, few enough that an interrupt is answered soon */
+    PHI3_LOGIT_ROWS = 32   /* rows that go through the head together */
+};
+
+typedef struct phi3_workspace {
+    /* Backend memory; rows: PHI3_CHUNK_ROWS, logit rows: PHI3_LOGIT_ROWS. */
+    float *hidden;       /* [rows][hidden] the residual stream */
+    float *normed;       /* [rows][hidden] */
+    float *qkv;          /* [rows][(n_heads + 2 n_kv_heads) head_dim] */
+    float *attended;     /* [rows][n_heads head_dim] */
+    float *delta;        /* [rows][hidden] what the next norm adds to the residual stream */
+    float *gate_up;      /* [rows][2 intermediate] */
+    float *activated;    /* [rows][intermediate] */
+    float *cosine;       /* [rows][rotary_dim / 2] */
+    float *sine;         /* [rows][rotary_dim / 2] */
+    float *logit_hidden; /* [logit rows][hidden] */
+    float *logit_delta;  /* [logit rows][hidden] */
+    float *logits;       /* [logit rows][vocab] */
+    phi3_exec exec;
+
+    /* Host memory: the plan of a chunk. */
+    int32_t *ids;               /* [rows] */
+    float *host_cosine;         /* [rows][rotary_dim / 2] */
+    float *host_sine;           /* [rows][rotary_dim / 2] */
+    phi3_kv_span *parts;        /* [rows] the spans' parts in this chunk */
+    struct phi3_cache **caches; /* [rows] the cache of each part */
+    size_t *logit_rows;         /* [rows] rows whose logits are wanted ... */
+    size_t *logit_slots;        /* [rows] ... and the rows of the caller's array they go to */
+
+    void *device_block; /* what the backend pointers point into */
+    void *host_block;
+    struct phi3_workspace *next; /* in the pool's list */
+} phi3_workspace;
+
+/* The workspaces of a model that wait for use; threads share it. */
+typedef struct phi3_workspace_pool phi3_workspace_pool;
+
+phi3_status phi3_workspace_pool_create(phi3_workspace_pool **pool, phi3_error *error);
+
+/* Frees the pool and what is idle in it; no workspace may be in use. */
+void phi3_workspace_pool_free(const phi3_model *model, phi3_workspace_pool *pool);
+
+/* Takes an idle workspace of the model, or makes one. */
+phi3_status phi3_workspace_acquire(const phi3_model *model, phi3_workspace **workspace,
+                                   phi3_error *error);
+void phi3_workspace_release(const phi3_model *model, phi3_workspace *workspace);
+
+/* Grows the scratch memory to at least `size` bytes. */
+phi3_status phi3_workspace_need_scratch(const phi3_model *model, phi3_workspace *workspace,
+                                        size_t size, phi3_error *error);
+
+#endif
