@@ -1,0 +1,49 @@
+"""What transformers says: the few calls with which the live tests and make_goldens.py ask it.
+
+Importing this module imports torch and transformers, so it is imported inside the live tests only.
+"""
+
+import functools
+
+import numpy as np
+import torch
+import transformers
+
+torch.set_num_threads(2)
+transformers.utils.logging.set_verbosity_error()
+transformers.utils.logging.disable_progress_bar()
+
+
+@functools.cache
+def load(directory, dtype: str = "float32", attention: str = "sdpa"):
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        directory, dtype=getattr(torch, dtype), attn_implementation=attention
+    )
+    return model.eval()
+
+
+def logits(model, ids: list[int]) -> np.ndarray:
+    """[n_tokens][vocab] float32: the logits after every token."""
+    with torch.no_grad():
+        return model(torch.tensor([ids])).logits[0].float().numpy()
+
+
+def generate(model, prompts: list[list[int]], seed: int | None = None, **arguments) -> list[list[int]]:
+    """The new tokens of every row. Prompts of unequal length are padded on the left and masked."""
+    width = max(map(len, prompts))
+    pad = model.generation_config.pad_token_id
+    rows = [[pad] * (width - len(ids)) + ids for ids in prompts]
+    mask = [[0] * (width - len(ids)) + [1] * len(ids) for ids in prompts]
+    if seed is not None:
+        torch.manual_seed(seed)
+    out = model.generate(torch.tensor(rows), attention_mask=torch.tensor(mask), **arguments)
+    return out[:, width:].tolist()
+
+
+def greedy_without_cache(model, ids: list[int], count: int) -> list[int]:
+    """Greedy tokens, each from a forward over the whole sequence: LongRoPE by its definition."""
+    ids = list(ids)
+    for _ in range(count):
+        with torch.no_grad():
+            ids.append(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax().item())
+    return ids[-count:]
