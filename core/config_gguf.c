@@ -22,7 +22,7 @@ static bool text_is(phi3_gguf_string text, const char *wanted)
 static phi3_status read_architecture(const phi3_gguf *gguf, phi3_loaded_config *out,
                                      phi3_error *error)
 {
-    phi3_gguf_string architecture = {0}, name = {0};
+    phi3_gguf_string architecture = {0}, name = {"", 0};
     PHI3_TRY(phi3_gguf_text(gguf, "general.architecture", &architecture, error));
     PHI3_TRY(phi3_gguf_text(gguf, "general.name", &name, error));
     if (!architecture.text)

@@ -1,0 +1,18 @@
+/* weights_check.h - are the numbers in a stored tensor finite? */
+#ifndef PHI3_INTERNAL_WEIGHTS_CHECK_H
+#define PHI3_INTERNAL_WEIGHTS_CHECK_H
+
+#include "kernels/backend.h"
+#include "phi3.h"
+
+/* Refuses a norm's weights that are not floats or hold NaN or infinity. `path` and `name` are for
+ * messages. */
+phi3_status phi3_check_norm(const char *path, const char *name, const phi3_tensor *norm,
+                            phi3_error *error);
+
+/* Refuses a quantised tensor with a block whose scale or minimum is NaN or infinite. The elements of
+ * float tensors are not looked at. */
+phi3_status phi3_check_scales(const char *path, const char *name, const phi3_tensor *tensor,
+                              phi3_error *error);
+
+#endif
