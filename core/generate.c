@@ -1,0 +1,386 @@
+/*
+ * generate.c - the loop: prefill -> choose a token -> decode, for a batch of rows.
+ *
+ * In: prompts and a phi3_generation_config. Out: one token per row and step, until every row has
+ * finished.
+ *
+ * A row is a sequence that grows. Its cache holds the beginning that the model has computed; a step
+ * feeds the rest, which is the prompt the first time and one token afterwards. So prefill, decode
+ * and the reuse of an earlier conversation's cache are the same few lines: see compute_logits.
+ *
+ * A step is: compute_logits, choose_tokens, append_tokens. Only the first can be interrupted, and it
+ * can be repeated: what it has computed stays.
+ */
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "error.h"
+#include "generation_config.h"
+#include "model.h"
+#include "random.h"
+#include "sampler.h"
+#include "stop_strings.h"
+
+typedef struct sequence {
+    phi3_cache *cache; /* NULL until the first step forks it from the prompt's first row */
+    bool owns_cache;
+    int32_t *ids; /* [n_ids] prompt and new tokens; room for max_new of them */
+    size_t n_ids;
+    phi3_finish_reason finish;
+} sequence;
+
+struct phi3_generation {
+    const phi3_model *model;
+    const phi3_tokenizer *tokenizer;
+    phi3_random *random;
+    phi3_generation_config config; /* our copy */
+    phi3_generation_limits limits;
+    phi3_sampler *sampler;
+    int32_t pad_token_id;
+
+    sequence *rows; /* [n_rows] */
+    size_t n_rows;
+    size_t n_new;     /* tokens that every unfinished row has got */
+    bool has_logits;  /* `logits` are those for the next token */
+    phi3_span *spans; /* [n_rows] */
+    float *computed;  /* [n_rows][vocab] logits as a forward gives them: of its spans, packed */
+    float *logits;    /* [n_rows][vocab] */
+    float *scores;    /* [n_rows][vocab] */
+    size_t vocab_size;
+    atomic_flag busy;
+};
+
+/* ---- Create ----------------------------------------------------------------------------------- */
+
+static phi3_status check_prompts(const phi3_generation *g, const phi3_prompt *prompts,
+                                 size_t n_prompts, phi3_error *error)
+{
+    if (n_prompts == 0)
+        return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT, "there is no prompt");
+    for (size_t i = 0; i < n_prompts; i++) {
+        if (prompts[i].count == 0)
+            return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT, "prompt %zu is empty", i);
+        for (size_t j = 0; j < prompts[i].count; j++) {
+            int32_t id = prompts[i].ids[j];
+            if (id < 0 || (size_t)id >= g->vocab_size)
+                return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
+                                 "token id %d of prompt %zu is not in the vocabulary of %zu", id, i,
+                                 g->vocab_size);
+        }
+    }
+    if (g->config.n_stop_strings > 0 && g->tokenizer == NULL)
+        return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
+                         "There are one or more stop strings, but no tokenizer. When generating "
+                         "with stop strings, you must pass the model's tokenizer.");
+    if (g->config.do_sample && g->random == NULL)
+        return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT, "do_sample needs a random generator");
+    return PHI3_OK;
+}
+
+static int32_t choose_pad_token(const phi3_generation_config *config)
+{
+    if (config->pad_token_id >= 0)
+        return config->pad_token_id;
+    return config->n_eos_token_ids > 0 ? config->eos_token_ids[0] : 0;
+}
+
+static phi3_status allocate_rows(phi3_generation *g, size_t n_rows, phi3_error *error)
+{
+    size_t row_bytes = g->vocab_size * sizeof(float);
+    g->rows = calloc(n_rows, sizeof *g->rows);
+    g->spans = calloc(n_rows, sizeof *g->spans);
+    g->computed = calloc(n_rows, row_bytes);
+    g->logits = calloc(n_rows, row_bytes);
+    g->scores = calloc(n_rows, row_bytes);
+    if (g->rows == NULL || g->spans == NULL || g->computed == NULL || g->logits == NULL ||
+        g->scores == NULL)
+        return phi3_fail_memory(error, "the rows of a generation");
+    g->n_rows = n_rows;
+    return PHI3_OK;
+}
+
+/* Gives a row its ids and, if it is its prompt's first, a cache. */
+static phi3_status start_row(phi3_generation *g, size_t index, const phi3_prompt *prompt,
+                             phi3_error *error)
+{
+    sequence *row = &g->rows[index];
+    row->ids = malloc((prompt->count + g->limits.max_new) * sizeof *row->ids);
+    if (row->ids == NULL)
+        return phi3_fail_memory(error, "the ids of a row");
+    memcpy(row->ids, prompt->ids, prompt->count * sizeof *row->ids);
+    row->n_ids = prompt->count;
+    if (index % g->config.num_return_sequences != 0)
+        return PHI3_OK;
+    row->cache = prompt->cache;
+    row->owns_cache = prompt->cache == NULL;
+    return row->owns_cache ? phi3_cache_create(g->model, &row->cache, error) : PHI3_OK;
+}
+
+/* Forgets what a cache does not have in common with its row. The last id of the prompt is always
+ * computed: the logits after it are wanted. */
+static phi3_status keep_common_prefix(const sequence *row, phi3_error *error)
+{
+    size_t length, common = 0;
+    const int32_t *ids = phi3_cache_ids(row->cache, &length);
+    while (common < length && common + 1 < row->n_ids && ids[common] == row->ids[common])
+        common++;
+    return phi3_cache_truncate(row->cache, common, error);
+}
+
+static phi3_status start(phi3_generation *g, const phi3_generation_config *config,
+                         const phi3_prompt *prompts, size_t n_prompts, phi3_error *error)
+{
+    PHI3_TRY(phi3_generation_config_check(config, error));
+    PHI3_TRY(phi3_generation_config_copy(config, &g->config, error));
+    PHI3_TRY(check_prompts(g, prompts, n_prompts, error));
+    size_t longest = 0;
+    for (size_t i = 0; i < n_prompts; i++)
+        longest = prompts[i].count > longest ? prompts[i].count : longest;
+    size_t n_positions = g->model->config.config.max_position_embeddings;
+    PHI3_TRY(phi3_generation_limits_of(config, longest, n_positions, &g->limits, error));
+    PHI3_TRY(phi3_sampler_create(&g->config, g->vocab_size, &g->sampler, error));
+    g->pad_token_id = choose_pad_token(config);
+
+    size_t n_draws = config->num_return_sequences;
+    PHI3_TRY(allocate_rows(g, n_prompts * n_draws, error));
+    for (size_t i = 0; i < g->n_rows; i++)
+        PHI3_TRY(start_row(g, i, &prompts[i / n_draws], error));
+    for (size_t i = 0; i < g->n_rows; i += n_draws)
+        PHI3_TRY(keep_common_prefix(&g->rows[i], error));
+    return PHI3_OK;
+}
+
+phi3_status phi3_generation_create(const phi3_model *model, const phi3_tokenizer *tokenizer,
+                                   const phi3_generation_config *config, phi3_random *random,
+                                   const phi3_prompt *prompts, size_t n_prompts,
+                                   phi3_generation **generation, phi3_error *error)
+{
+    phi3_generation *g = calloc(1, sizeof *g);
+    if (g == NULL)
+        return phi3_fail_memory(error, "a generation");
+    g->model = model;
+    g->tokenizer = tokenizer;
+    g->random = random;
+    g->vocab_size = model->config.config.vocab_size;
+    atomic_flag_clear(&g->busy);
+    phi3_status status = start(g, config, prompts, n_prompts, error);
+    if (status != PHI3_OK) {
+        phi3_generation_free(g);
+        return status;
+    }
+    *generation = g;
+    return PHI3_OK;
+}
+
+void phi3_generation_free(phi3_generation *g)
+{
+    if (g == NULL)
+        return;
+    for (size_t i = 0; i < g->n_rows; i++) {
+        if (g->rows[i].owns_cache)
+            phi3_cache_free(g->rows[i].cache);
+        free(g->rows[i].ids);
+    }
+    phi3_sampler_free(g->sampler);
+    phi3_generation_config_free(&g->config);
+    free(g->rows);
+    free(g->spans);
+    free(g->computed);
+    free(g->logits);
+    free(g->scores);
+    free(g);
+}
+
+/* ---- Compute logits --------------------------------------------------------------------------- */
+
+static float *logits_of(const phi3_generation *g, size_t index)
+{
+    return g->logits + index * g->vocab_size;
+}
+
+static bool is_computed_now(const sequence *row)
+{
+    return row->finish == PHI3_FINISH_NONE && row->cache != NULL;
+}
+
+/* What the row's cache does not hold yet. */
+static phi3_status span_of(const sequence *row, phi3_span *span, phi3_error *error)
+{
+    size_t length;
+    phi3_cache_ids(row->cache, &length);
+    if (length >= row->n_ids)
+        return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
+                         "the cache of a generation was changed between its steps");
+    *span = (phi3_span){
+        .cache = row->cache,
+        .ids = row->ids + length,
+        .count = row->n_ids - length,
+        .n_logits = 1,
+    };
+    return PHI3_OK;
+}
+
+/* After the prefill: the other rows of a prompt start from copies of its first row's cache. */
+static phi3_status fork_draws(phi3_generation *g, phi3_error *error)
+{
+    size_t n_draws = g->config.num_return_sequences;
+    for (size_t i = 0; i < g->n_rows; i++) {
+        size_t first = i - i % n_draws;
+        sequence *row = &g->rows[i];
+        if (row->cache != NULL)
+            continue;
+        PHI3_TRY(phi3_cache_fork(g->rows[first].cache, &row->cache, error));
+        row->owns_cache = true;
+        memcpy(logits_of(g, i), logits_of(g, first), g->vocab_size * sizeof(float));
+    }
+    return PHI3_OK;
+}
+
+/* Runs the model over what is new in every unfinished row. */
+static phi3_status compute_logits(phi3_generation *g, const phi3_run_options *options,
+                                  phi3_error *error)
+{
+    if (!g->has_logits) {
+        size_t n_spans = 0;
+        for (size_t i = 0; i < g->n_rows; i++) {
+            if (is_computed_now(&g->rows[i]))
+                PHI3_TRY(span_of(&g->rows[i], &g->spans[n_spans++], error));
+        }
+        PHI3_TRY(phi3_model_forward(g->model, g->spans, n_spans, options, g->computed, error));
+        const float *computed = g->computed;
+        for (size_t i = 0; i < g->n_rows; i++) {
+            if (!is_computed_now(&g->rows[i]))
+                continue;
+            memcpy(logits_of(g, i), computed, g->vocab_size * sizeof(float));
+            computed += g->vocab_size;
+        }
+        g->has_logits = true;
+    }
+    return fork_draws(g, error);
+}
+
+/* ---- Choose and append tokens ----------------------------------------------------------------- */
+
+static phi3_status choose_token(phi3_generation *g, size_t index, int32_t *token, phi3_error *error)
+{
+    const sequence *row = &g->rows[index];
+    if (row->finish != PHI3_FINISH_NONE) {
+        *token = g->pad_token_id;
+        if (g->config.do_sample)
+            phi3_sampler_skip(g->sampler, g->random);
+        return PHI3_OK;
+    }
+    float *scores = g->scores + index * g->vocab_size;
+    memcpy(scores, logits_of(g, index), g->vocab_size * sizeof(float));
+    bool forbid_eos = g->n_new < g->limits.min_new;
+    phi3_sampler_process(g->sampler, row->ids, row->n_ids, forbid_eos, scores);
+    if (g->config.do_sample)
+        return phi3_sampler_draw(g->sampler, scores, g->random, token, error);
+    *token = phi3_sampler_most_likely(g->sampler, scores);
+    return PHI3_OK;
+}
+
+static phi3_status choose_tokens(phi3_generation *g, int32_t *tokens, phi3_error *error)
+{
+    phi3_status status = PHI3_OK;
+    if (g->config.do_sample)
+        phi3_random_lock(g->random);
+    for (size_t i = 0; i < g->n_rows && status == PHI3_OK; i++)
+        status = choose_token(g, i, &tokens[i], error);
+    if (g->config.do_sample)
+        phi3_random_unlock(g->random);
+    return status;
+}
+
+static bool is_eos(const phi3_generation_config *config, int32_t token)
+{
+    for (size_t i = 0; i < config->n_eos_token_ids; i++) {
+        if (config->eos_token_ids[i] == token)
+            return true;
+    }
+    return false;
+}
+
+/* Whether the row ends with its newest token, and why. */
+static phi3_finish_reason finish_of(const phi3_generation *g, const sequence *row)
+{
+    const phi3_generation_config *config = &g->config;
+    if (is_eos(config, row->ids[row->n_ids - 1]))
+        return PHI3_FINISH_EOS;
+    if (phi3_stop_strings_match(g->tokenizer, config->stop_strings, config->n_stop_strings,
+                                row->ids, row->n_ids))
+        return PHI3_FINISH_STOP;
+    return g->n_new == g->limits.max_new ? PHI3_FINISH_LENGTH : PHI3_FINISH_NONE;
+}
+
+/* Returns whether every row has finished. */
+static bool append_tokens(phi3_generation *g, const int32_t *tokens)
+{
+    bool done = true;
+    g->n_new++;
+    g->has_logits = false;
+    for (size_t i = 0; i < g->n_rows; i++) {
+        sequence *row = &g->rows[i];
+        if (row->finish != PHI3_FINISH_NONE)
+            continue;
+        row->ids[row->n_ids++] = tokens[i];
+        row->finish = finish_of(g, row);
+        done = done && row->finish != PHI3_FINISH_NONE;
+    }
+    return done;
+}
+
+/* ---- Step ------------------------------------------------------------------------------------- */
+
+static bool is_done(const phi3_generation *g)
+{
+    for (size_t i = 0; i < g->n_rows; i++) {
+        if (g->rows[i].finish == PHI3_FINISH_NONE)
+            return false;
+    }
+    return true;
+}
+
+static phi3_status step(phi3_generation *g, const phi3_run_options *options, int32_t *tokens,
+                        bool *done, phi3_error *error)
+{
+    if (is_done(g))
+        return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT, "every row has already finished");
+    PHI3_TRY(compute_logits(g, options, error));
+    PHI3_TRY(choose_tokens(g, tokens, error));
+    *done = append_tokens(g, tokens);
+    return PHI3_OK;
+}
+
+phi3_status phi3_generation_step(phi3_generation *g, const phi3_run_options *options,
+                                 int32_t *tokens, bool *done, phi3_error *error)
+{
+    if (atomic_flag_test_and_set_explicit(&g->busy, memory_order_acquire))
+        return phi3_fail(error, PHI3_ERROR_BUSY, "the generation is in use by another thread");
+    phi3_status status = step(g, options, tokens, done, error);
+    atomic_flag_clear_explicit(&g->busy, memory_order_release);
+    return status;
+}
+
+/* ---- What it has come to ---------------------------------------------------------------------- */
+
+size_t phi3_generation_rows(const phi3_generation *g)
+{
+    return g->n_rows;
+}
+
+phi3_finish_reason phi3_generation_finish(const phi3_generation *g, size_t index)
+{
+    return index < g->n_rows ? g->rows[index].finish : PHI3_FINISH_NONE;
+}
+
+const float *phi3_generation_logits(const phi3_generation *g, size_t index)
+{
+    return index < g->n_rows && g->n_new > 0 ? logits_of(g, index) : NULL;
+}
+
+const float *phi3_generation_scores(const phi3_generation *g, size_t index)
+{
+    return index < g->n_rows && g->n_new > 0 ? g->scores + index * g->vocab_size : NULL;
+}

@@ -1,0 +1,105 @@
+/*
+ * random.c - the Mersenne Twister MT19937 (Matsumoto and Nishimura, 1998), seeded and read as PyTorch
+ * does on the CPU, so that a seed draws the tokens that it draws there.
+ */
+#include "random.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "error.h"
+
+enum { STATE_SIZE = 624, SHIFT_SIZE = 397 };
+
+struct phi3_random {
+    pthread_mutex_t lock;
+    uint32_t state[STATE_SIZE];
+    size_t n_used; /* words of the state that have been drawn */
+};
+
+/* ---- MT19937 ---------------------------------------------------------------------------------- */
+
+static void seed_state(phi3_random *random, uint32_t seed)
+{
+    uint32_t *state = random->state;
+    state[0] = seed;
+    for (uint32_t i = 1; i < STATE_SIZE; i++)
+        state[i] = 1812433253u * (state[i - 1] ^ (state[i - 1] >> 30)) + i;
+    random->n_used = STATE_SIZE;
+}
+
+static void twist(phi3_random *random)
+{
+    uint32_t *state = random->state;
+    for (size_t i = 0; i < STATE_SIZE; i++) {
+        uint32_t next = state[(i + 1) % STATE_SIZE];
+        uint32_t mixed = (state[i] & 0x80000000u) | (next & 0x7FFFFFFFu);
+        state[i] =
+            state[(i + SHIFT_SIZE) % STATE_SIZE] ^ (mixed >> 1) ^ (next & 1 ? 0x9908B0DFu : 0);
+    }
+    random->n_used = 0;
+}
+
+static uint32_t next_word(phi3_random *random)
+{
+    if (random->n_used == STATE_SIZE)
+        twist(random);
+    uint32_t word = random->state[random->n_used++];
+    word ^= word >> 11;
+    word ^= (word << 7) & 0x9D2C5680u;
+    word ^= (word << 15) & 0xEFC60000u;
+    return word ^ (word >> 18);
+}
+
+/* ---- Draws ------------------------------------------------------------------------------------ */
+
+void phi3_random_lock(phi3_random *random)
+{
+    pthread_mutex_lock(&random->lock);
+}
+
+void phi3_random_unlock(phi3_random *random)
+{
+    pthread_mutex_unlock(&random->lock);
+}
+
+uint64_t phi3_random_bits53(phi3_random *random)
+{
+    uint64_t high = next_word(random), low = next_word(random);
+    return (high << 32 | low) & ((UINT64_C(1) << 53) - 1);
+}
+
+float phi3_exponential_from_bits53(uint64_t bits)
+{
+    double uniform = (double)bits * 0x1p-53;
+    return (float)-log1p(-uniform);
+}
+
+/* ---- The public calls ------------------------------------------------------------------------- */
+
+phi3_status phi3_random_create(uint64_t seed, phi3_random **random, phi3_error *error)
+{
+    phi3_random *made = malloc(sizeof *made);
+    if (made == NULL)
+        return phi3_fail_memory(error, "a random generator");
+    pthread_mutex_init(&made->lock, NULL);
+    seed_state(made, (uint32_t)seed);
+    *random = made;
+    return PHI3_OK;
+}
+
+void phi3_random_free(phi3_random *random)
+{
+    if (random == NULL)
+        return;
+    pthread_mutex_destroy(&random->lock);
+    free(random);
+}
+
+void phi3_random_seed(phi3_random *random, uint64_t seed)
+{
+    phi3_random_lock(random);
+    seed_state(random, (uint32_t)seed);
+    phi3_random_unlock(random);
+}
