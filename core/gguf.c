@@ -66,7 +66,7 @@ static phi3_status read_bytes(reader *in, uint64_t size, const char *what, const
 
 static phi3_status read_u32(reader *in, const char *what, uint32_t *out)
 {
-    const uint8_t *bytes;
+    const uint8_t *bytes = NULL;
     PHI3_TRY(read_bytes(in, sizeof *out, what, &bytes));
     memcpy(out, bytes, sizeof *out);
     return PHI3_OK;
@@ -74,7 +74,7 @@ static phi3_status read_u32(reader *in, const char *what, uint32_t *out)
 
 static phi3_status read_u64(reader *in, const char *what, uint64_t *out)
 {
-    const uint8_t *bytes;
+    const uint8_t *bytes = NULL;
     PHI3_TRY(read_bytes(in, sizeof *out, what, &bytes));
     memcpy(out, bytes, sizeof *out);
     return PHI3_OK;
@@ -82,8 +82,8 @@ static phi3_status read_u64(reader *in, const char *what, uint64_t *out)
 
 static phi3_status read_string(reader *in, const char *what, phi3_gguf_string *out)
 {
-    uint64_t size;
-    const uint8_t *bytes;
+    uint64_t size = 0;
+    const uint8_t *bytes = NULL;
     PHI3_TRY(read_u64(in, what, &size));
     PHI3_TRY(read_bytes(in, size, what, &bytes));
     *out = (phi3_gguf_string){.text = (const char *)bytes, .size = (size_t)size};
@@ -162,8 +162,8 @@ static phi3_status read_string_array(reader *in, size_t count, phi3_gguf_array *
 
 static phi3_status read_array(reader *in, phi3_gguf_string key, phi3_gguf_array *out)
 {
-    uint32_t type;
-    uint64_t count;
+    uint32_t type = 0;
+    uint64_t count = 0;
     PHI3_TRY(read_u32(in, "the element type of an array", &type));
     PHI3_TRY(read_u64(in, "the length of an array", &count));
     if (type == PHI3_GGUF_ARRAY)
@@ -185,7 +185,7 @@ static phi3_status read_array(reader *in, phi3_gguf_string key, phi3_gguf_array 
 
 static phi3_status read_entry(reader *in, gguf_entry *entry)
 {
-    uint32_t type;
+    uint32_t type = 0;
     PHI3_TRY(read_name(in, "a metadata key", &entry->key));
     PHI3_TRY(read_u32(in, "the type of a value", &type));
     if (type > PHI3_GGUF_FLOAT64)
@@ -259,7 +259,7 @@ static phi3_status unread_format(const reader *in, phi3_gguf_string name, uint32
 /* The shape: columns first, as the file has it. */
 static phi3_status read_shape(reader *in, phi3_gguf_string name, phi3_tensor *tensor)
 {
-    uint32_t n_dims;
+    uint32_t n_dims = 0;
     uint64_t shape[2] = {1, 1};
     PHI3_TRY(read_u32(in, "the number of dimensions of a tensor", &n_dims));
     if (n_dims < 1 || n_dims > 2)
@@ -302,7 +302,7 @@ static phi3_status measure(const reader *in, gguf_tensor *record, uint32_t type)
 
 static phi3_status read_tensor(reader *in, gguf_tensor *record)
 {
-    uint32_t type;
+    uint32_t type = 0;
     PHI3_TRY(read_name(in, "a tensor name", &record->name));
     PHI3_TRY(read_shape(in, record->name, &record->tensor));
     PHI3_TRY(read_u32(in, "the type of a tensor", &type));
@@ -358,8 +358,8 @@ static phi3_status read_tensors(reader *in, size_t count, phi3_gguf *gguf)
 
 static phi3_status read_version(reader *in)
 {
-    const uint8_t *magic;
-    uint32_t version;
+    const uint8_t *magic = NULL;
+    uint32_t version = 0;
     PHI3_TRY(read_bytes(in, 4, "the magic number", &magic));
     if (memcmp(magic, "GGUF", 4) != 0)
         return phi3_fail(in->error, PHI3_ERROR_BAD_FILE,
@@ -379,7 +379,7 @@ static phi3_status read_version(reader *in)
 
 static phi3_status read_file(reader *in, phi3_gguf *gguf)
 {
-    uint64_t n_tensors, n_entries;
+    uint64_t n_tensors = 0, n_entries = 0;
     PHI3_TRY(read_version(in));
     PHI3_TRY(read_u64(in, "the number of tensors", &n_tensors));
     PHI3_TRY(read_u64(in, "the number of metadata keys", &n_entries));
