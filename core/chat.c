@@ -227,7 +227,7 @@ phi3_status phi3_chat_render_template(const char *source, phi3_text bos, phi3_te
         return phi3_fail(error, PHI3_ERROR_UNSUPPORTED,
                          "the tokenizer's chat template is none of those rendered natively (Phi-3, "
                          "Phi-3.5, Phi-4, Phi-4-mini, ChatML). %s In Python, apply_chat_template "
-                         "renders it when jinja2 is installed.",
+                         "renders it with jinja2: `pip install phi3[templates]`.",
                          advice);
     conversation chat = {format, bos, eos, messages, count, *options};
     return write_chat(&chat, text, size, error);
