@@ -116,13 +116,15 @@ typedef struct phi3_resolve_options {
 
 /*
  * Turns the name of a model into the path of a directory or GGUF file on this machine. Tried in turn:
- *   1. a directory or file of that name;
+ *   1. a directory or file of that name (a directory with one GGUF file and no safetensors stands
+ *      for that file, here and below);
  *   2. "smollm2-135m": SmolLM2-135M-Instruct.Q4_1.gguf in the search path;
  *   3. "ollama://NAME[:TAG]": Ollama's store ($OLLAMA_MODELS, ~/.ollama/models,
  *      /usr/share/ollama/.ollama/models), read only;
- *   4. "ORGANISATION/NAME": the Hugging Face cache ($HF_HUB_CACHE, $HF_HOME/hub,
- *      ~/.cache/huggingface/hub).
- * Nothing is downloaded. PHI3_ERROR_NOT_FOUND lists the places tried and the command that would help.
+ *   4. "ORGANISATION/NAME" or "ORGANISATION/NAME/FILE.gguf": the Hugging Face cache ($HF_HUB_CACHE,
+ *      $HF_HOME/hub, $XDG_CACHE_HOME/huggingface/hub, ~/.cache/huggingface/hub).
+ * Nothing is downloaded. PHI3_ERROR_NOT_FOUND, also for a download that was cut off, lists the places
+ * tried and the command that would help; PHI3_ERROR_BAD_FILE names a store's file that is broken.
  * `options` may be NULL. *path is freed with phi3_free.
  */
 PHI3_API phi3_status phi3_resolve(const char *name, const phi3_resolve_options *options,
