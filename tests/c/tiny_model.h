@@ -1,0 +1,139 @@
+/*
+ * tiny_model.h - a Phi-3 checkpoint of a few kilobytes with random weights, for tests of the loop.
+ *
+ * Two layers, grouped queries, LongRoPE that changes its factors after TINY_ORIGINAL tokens. What it
+ * says means nothing, but every part of the real model is in it.
+ */
+#ifndef PHI3_TEST_TINY_MODEL_H
+#define PHI3_TEST_TINY_MODEL_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "phi3.h"
+
+enum {
+    TINY_VOCAB = 96,
+    TINY_HIDDEN = 32,
+    TINY_INTERMEDIATE = 48,
+    TINY_LAYERS = 2,
+    TINY_QKV = (4 + 2 * 2) * 8, /* 4 heads, 2 kv heads, head_dim 8 */
+    TINY_ORIGINAL = 70,
+    TINY_POSITIONS = 700
+};
+
+static const char tiny_config[] =
+    "{\"model_type\": \"phi3\", \"architectures\": [\"Phi3ForCausalLM\"], \"vocab_size\": 96,"
+    " \"hidden_size\": 32, \"intermediate_size\": 48, \"num_hidden_layers\": 2,"
+    " \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"hidden_act\": \"silu\","
+    " \"max_position_embeddings\": 700, \"original_max_position_embeddings\": 70,"
+    " \"rms_norm_eps\": 1e-05, \"rope_theta\": 10000.0, \"tie_word_embeddings\": false,"
+    " \"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1.0, 1.1, 1.2, 1.3],"
+    " \"long_factor\": [1.5, 2.5, 5.0, 9.0]}, \"bos_token_id\": 1, \"eos_token_id\": 2}";
+
+typedef struct tiny_tensor {
+    char name[64];
+    size_t n_rows, n_columns; /* n_rows 0: a vector of norm weights */
+} tiny_tensor;
+
+static inline size_t tiny_tensors(tiny_tensor *tensors)
+{
+    const struct {
+        const char *name;
+        size_t n_rows, n_columns;
+    } layer[] = {
+        {"input_layernorm", 0, TINY_HIDDEN},
+        {"self_attn.qkv_proj", TINY_QKV, TINY_HIDDEN},
+        {"self_attn.o_proj", TINY_HIDDEN, TINY_HIDDEN},
+        {"post_attention_layernorm", 0, TINY_HIDDEN},
+        {"mlp.gate_up_proj", 2 * TINY_INTERMEDIATE, TINY_HIDDEN},
+        {"mlp.down_proj", TINY_HIDDEN, TINY_INTERMEDIATE},
+    };
+    size_t count = 0;
+    tensors[count++] = (tiny_tensor){"model.embed_tokens.weight", TINY_VOCAB, TINY_HIDDEN};
+    tensors[count++] = (tiny_tensor){"lm_head.weight", TINY_VOCAB, TINY_HIDDEN};
+    tensors[count++] = (tiny_tensor){"model.norm.weight", 0, TINY_HIDDEN};
+    for (int i = 0; i < TINY_LAYERS; i++) {
+        for (size_t j = 0; j < sizeof layer / sizeof *layer; j++) {
+            tiny_tensor *tensor = &tensors[count++];
+            tensor->n_rows = layer[j].n_rows;
+            tensor->n_columns = layer[j].n_columns;
+            snprintf(tensor->name, sizeof tensor->name, "model.layers.%d.%s.weight", i,
+                     layer[j].name);
+        }
+    }
+    return count;
+}
+
+static inline void tiny_write_weights(const char *path)
+{
+    tiny_tensor tensors[32];
+    size_t count = tiny_tensors(tensors), offset = 0;
+    char header[8192] = "{";
+    for (size_t i = 0; i < count; i++) {
+        const tiny_tensor *t = &tensors[i];
+        size_t rows = t->n_rows == 0 ? 1 : t->n_rows, size = rows * t->n_columns * sizeof(float);
+        char shape[32], entry[256];
+        snprintf(shape, sizeof shape, t->n_rows == 0 ? "[%zu]" : "[%zu,%zu]",
+                 t->n_rows == 0 ? t->n_columns : t->n_rows, t->n_columns);
+        snprintf(entry, sizeof entry,
+                 "%s\"%s\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
+                 i == 0 ? "" : ",", t->name, shape, offset, offset + size);
+        strcat(header, entry);
+        offset += size;
+    }
+    strcat(header, "}");
+
+    FILE *file = fopen(path, "wb");
+    uint64_t header_size = strlen(header);
+    fwrite(&header_size, sizeof header_size, 1, file);
+    fwrite(header, 1, header_size, file);
+    uint32_t random = 12345;
+    for (size_t i = 0; i < count; i++) {
+        bool norm = tensors[i].n_rows == 0;
+        size_t elements = (norm ? 1 : tensors[i].n_rows) * tensors[i].n_columns;
+        for (size_t j = 0; j < elements; j++) {
+            random = random * 1664525u + 1013904223u;
+            float value = (float)(random >> 8) / (1 << 23) - 1; /* [-1, 1) */
+            value = norm ? 1 + 0.2f * value : 0.5f * value;
+            fwrite(&value, sizeof value, 1, file);
+        }
+    }
+    fclose(file);
+}
+
+/* Writes the checkpoint into a new directory, loads it on a device, and removes the files. */
+static inline phi3_model *tiny_model_load(const char *device)
+{
+    char directory[] = "/tmp/phi3-tiny-XXXXXX", config[64], weights[64];
+    phi3_error error = {0};
+    phi3_model *model = NULL;
+    if (mkdtemp(directory) == NULL)
+        return NULL;
+    snprintf(config, sizeof config, "%s/config.json", directory);
+    snprintf(weights, sizeof weights, "%s/model.safetensors", directory);
+    FILE *file = fopen(config, "w");
+    fputs(tiny_config, file);
+    fclose(file);
+    tiny_write_weights(weights);
+    phi3_model_options options = {.device = device, .compute_dtype = "float32"};
+    if (phi3_model_load(directory, &options, &model, &error) != PHI3_OK)
+        fprintf(stderr, "%s\n", error.message);
+    unlink(config);
+    unlink(weights);
+    rmdir(directory);
+    return model;
+}
+
+/* Ids that look like a text's: [count], the same for the same seed. */
+static inline void tiny_ids(uint32_t seed, int32_t *ids, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        ids[i] = (int32_t)(3 + (seed >> 16) % (TINY_VOCAB - 3));
+    }
+}
+
+#endif
