@@ -194,13 +194,14 @@ static int logits_getbuffer(PyObject *object, Py_buffer *view, int flags)
 
 /* ---- Attributes -------------------------------------------------------------------------------- */
 
-static PyObject *nested_list(const logits *self, int dim, float *values)
+static PyObject *nested_list(float *values, int n_dims, const Py_ssize_t *shape,
+                             const Py_ssize_t *strides)
 {
-    if (dim == self->n_dims)
+    if (n_dims == 0)
         return PyFloat_FromDouble(*values);
-    PyObject *list = PyList_New(self->shape[dim]);
-    for (Py_ssize_t i = 0; list != NULL && i < self->shape[dim]; i++) {
-        PyObject *item = nested_list(self, dim + 1, step(values, self->strides[dim], i));
+    PyObject *list = PyList_New(*shape);
+    for (Py_ssize_t i = 0; list != NULL && i < *shape; i++) {
+        PyObject *item = nested_list(step(values, *strides, i), n_dims - 1, shape + 1, strides + 1);
         if (item == NULL || PyList_SetItem(list, i, item) < 0) {
             Py_DECREF(list);
             return NULL;
@@ -212,7 +213,7 @@ static PyObject *nested_list(const logits *self, int dim, float *values)
 static PyObject *logits_tolist(PyObject *object, PyObject *Py_UNUSED(unused))
 {
     logits *self = (logits *)object;
-    return nested_list(self, 0, self->values);
+    return nested_list(self->values, self->n_dims, self->shape, self->strides);
 }
 
 static PyObject *logits_shape(PyObject *object, void *Py_UNUSED(closure))

@@ -1,0 +1,422 @@
+"""The command line: `phi3 chat|generate|tokenize|info|bench`, or `python -m phi3 ...`.
+
+Answers go to standard output, everything else to standard error. An error is one line and status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import sys
+import time
+from typing import Any
+
+from .errors import Error
+from .hub import DEFAULT_MODEL
+
+EXAMPLE = [
+    {"role": "system", "content": "You are a helpful AI assistant."},
+    {
+        "role": "user",
+        "content": "Can you provide ways to eat combinations of bananas and dragonfruits?",
+    },
+    {
+        "role": "assistant",
+        "content": "Sure! Here are some ways to eat bananas and dragonfruits together: "
+        "1. Banana and dragonfruit smoothie: Blend bananas and dragonfruits together with some "
+        "milk and honey. 2. Banana and dragonfruit salad: Mix sliced bananas and dragonfruits "
+        "together with some lemon juice and honey.",
+    },
+    {"role": "user", "content": "What about solving an 2x + 3 = 7 equation?"},
+]
+
+MODEL_HELP = (
+    "a directory, a GGUF file, smollm2-135m (the embedded default), ollama://NAME[:TAG], or the "
+    "name of a Hugging Face repository"
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command line and returns the status to exit with."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(
+        stream=sys.stderr,
+        format="%(message)s",
+        level=logging.INFO if options.verbose else logging.ERROR,
+    )
+    try:
+        options.run(options)
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:  # whoever read the output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except (Error, OSError, UnicodeError) as error:
+        print(f"phi3: {' '.join(str(error).split())}", file=sys.stderr)
+        return 1
+
+
+# ---- Commands -----------------------------------------------------------------------------------
+
+
+def chat(options: argparse.Namespace) -> None:
+    """Talks: on a terminal until Ctrl-D, else one turn for each line of the input."""
+    conversation = Conversation(options)
+    interactive = sys.stdin.isatty()
+    if options.example:
+        print(f"> {EXAMPLE[-1]['content']}", flush=True)
+        conversation.messages = [dict(message) for message in EXAMPLE[:-1]]
+        conversation.answer(EXAMPLE[-1]["content"])
+    if interactive:
+        print("Ctrl-C stops an answer, /reset starts over, /exit or Ctrl-D ends.", file=sys.stderr)
+    for line in _lines(interactive):
+        if line == "/exit":
+            break
+        if line == "/reset":
+            conversation.reset()
+        elif line:
+            conversation.answer(line)
+
+
+def generate(options: argparse.Namespace) -> None:
+    """Answers one prompt, or continues it as plain text."""
+    prompt = options.prompt if options.prompt is not None else sys.stdin.read()
+    conversation = Conversation(options)
+    as_chat = options.chat
+    if as_chat is None:
+        as_chat = conversation.pipe.tokenizer.chat_template is not None
+    if as_chat:
+        conversation.answer(prompt.strip())
+    else:
+        conversation.continue_text(prompt)
+
+
+def tokenize(options: argparse.Namespace) -> None:
+    """Shows the tokens of a text: id, spelling, and the characters they stand for."""
+    from .tokenization import AutoTokenizer
+
+    text = options.text if options.text is not None else sys.stdin.read()
+    tokenizer = AutoTokenizer.from_pretrained(options.model)
+    encoding = tokenizer(text, return_offsets_mapping=True)
+    ids = encoding["input_ids"]
+    if options.ids:
+        print(json.dumps(ids))
+        return
+    for token_id, (start, end) in zip(ids, encoding["offset_mapping"], strict=True):
+        spelling = tokenizer.convert_ids_to_tokens(token_id)
+        print(f"{token_id:7}  {json.dumps(spelling, ensure_ascii=False)}  [{start}, {end})")
+    print(f"{len(ids)} tokens", file=sys.stderr)
+
+
+def info(options: argparse.Namespace) -> None:
+    """Shows the installation and, if one is named, a model."""
+    from .system import info as installation
+
+    report: dict[str, Any] = installation()
+    if options.model is not None:
+        model = _load(options)
+        report["model"] = {
+            "path": model.name_or_path,
+            "device": str(model.device),
+            **{key: value for key, value in model.core.config.items() if "factor" not in key},
+        }
+    if options.json:
+        print(json.dumps(report, indent=2))
+    else:
+        _print_report(report)
+
+
+def bench(options: argparse.Namespace) -> None:
+    """Measures load time, prefill and decode speed. The best of all repeats counts."""
+    from . import _phi3
+
+    start = time.perf_counter()
+    core = _load(options).core
+    result: dict[str, Any] = {"load_s": time.perf_counter() - start}
+    vocab = core.config["vocab_size"]
+    prompt = [(7919 * i + 1) % vocab for i in range(options.prompt_tokens)]
+    prefill, decode = [], []
+    for _ in range(options.repeat):
+        run = _phi3.Generation(core, [prompt], max_new_tokens=options.new_tokens + 1)
+        prefill.append(_seconds(run.step))
+        decode.append(_seconds(run.run))
+    result["prefill_tokens_per_s"] = options.prompt_tokens / min(prefill)
+    result["decode_tokens_per_s"] = options.new_tokens / min(decode)
+    result |= {"prompt_tokens": options.prompt_tokens, "new_tokens": options.new_tokens}
+    result |= {"device": core.device, "cpu_isa": _phi3.cpu_isa(), "dtype": core.config["dtype"]}
+    result["n_threads"] = options.threads or _phi3.default_threads()
+    if options.json:
+        print(json.dumps(result, indent=2))
+    else:
+        _print_report(result)
+
+
+def _seconds(call: Any) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _print_report(report: dict[str, Any], indent: str = "") -> None:
+    for key, value in report.items():
+        if isinstance(value, dict):
+            print(f"{indent}{key}:")
+            _print_report(value, indent + "  ")
+        elif key == "backends":
+            print(f"{indent}{key}:")
+            for backend in value:
+                state = "available" if backend["available"] else "not available"
+                print(f"{indent}  {backend['name']}: {state}: {backend['detail']}")
+        else:
+            shown = f"{value:.2f}" if isinstance(value, float) and value > 0.01 else value
+            print(f"{indent}{key}: {shown}")
+
+
+# ---- Talking ------------------------------------------------------------------------------------
+
+
+def _lines(interactive: bool) -> Any:
+    """The user's lines, without white space around them."""
+    if not interactive:
+        yield from (line.strip() for line in sys.stdin)
+        return
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  (input() then edits lines and remembers them)
+    while True:
+        try:
+            yield input("> ").strip()
+        except KeyboardInterrupt:
+            print()
+        except EOFError:
+            print()
+            return
+
+
+class Conversation:
+    """A model, what has been said so far, and how answers are made."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        from .pipelines import pipeline
+        from .random import manual_seed
+        from .tokenization import AutoTokenizer
+
+        self.options = options
+        model = _load(options)
+        tokenizer = AutoTokenizer.from_pretrained(options.model)
+        self.pipe = pipeline("text-generation", model=model, tokenizer=tokenizer)
+        self.settings = _settings(options)
+        if options.seed is not None:
+            manual_seed(options.seed)
+        self.reset()
+
+    def reset(self) -> None:
+        system = self.options.system
+        self.messages = [] if system is None else [{"role": "system", "content": system}]
+        self.pipe.reset()
+
+    def answer(self, text: str) -> None:
+        """Prints the model's answer as it comes and remembers it. Ctrl-C cuts it short."""
+        self.messages.append({"role": "user", "content": text})
+        said = self._stream(self.messages)
+        self.messages.append({"role": "assistant", "content": said})
+
+    def continue_text(self, text: str) -> None:
+        print(text, end="", flush=True)
+        self._stream(text)
+
+    def _stream(self, prompt: Any) -> str:
+        printer = Printer(self.pipe.tokenizer)
+        try:
+            self.pipe(prompt, streamer=printer, return_full_text=False, **self.settings)
+        except KeyboardInterrupt:
+            if not sys.stdin.isatty():
+                raise
+            printer.end()
+        if self.options.verbose:
+            print(printer.report(), file=sys.stderr)
+        return printer.text
+
+
+class Printer:
+    """A streamer that prints every character as soon as it is complete, and keeps time."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        from ._phi3 import StreamDecoder
+
+        self.decoder = StreamDecoder(tokenizer.core, skip_special_tokens=True)
+        self.text = ""
+        self.n_prompt: int | None = None
+        self.n_tokens = 0
+        self.times = [time.perf_counter()]  # of the start, the first token and the last one
+
+    def put(self, value: Any) -> None:
+        if self.n_prompt is None:
+            self.n_prompt = len(value[0])
+            return
+        self.n_tokens += 1
+        self.times[1 if self.n_tokens == 1 else 2 :] = [time.perf_counter()]
+        self._print(self.decoder.put(value[0]))
+
+    def end(self) -> None:
+        self._print(self.decoder.end())
+        print(flush=True)
+
+    def _print(self, text: str) -> None:
+        self.text += text
+        print(text, end="", flush=True)
+
+    def report(self) -> str:
+        if self.n_tokens < 2:
+            return f"{self.n_tokens} tokens"
+        start, first, last = self.times
+        return (
+            f"{self.n_prompt} tokens of prompt, the first new one after {first - start:.2f} s; "
+            f"{self.n_tokens} new tokens, {(self.n_tokens - 1) / (last - first):.1f} tokens/s"
+        )
+
+
+def _load(options: argparse.Namespace) -> Any:
+    from .modeling import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(
+        options.model,
+        device_map=options.device,
+        compute_dtype=options.compute_dtype,
+        n_threads=options.threads,
+    )
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The generation settings that the options ask for."""
+    settings: dict[str, Any] = {"max_new_tokens": options.max_new_tokens, "do_sample": False}
+    if options.stop:
+        settings["stop_sequence"] = options.stop
+    if options.temperature > 0:
+        settings |= {"do_sample": True, "temperature": options.temperature}
+        settings |= {"top_k": options.top_k, "top_p": options.top_p}
+    return settings
+
+
+# ---- Options ------------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="phi3",
+        description="Phi-3.5-mini and its family on this machine.",
+        epilog="`phi3 COMMAND --help` tells more. Models are found by name: " + MODEL_HELP + ".",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_chat(commands)
+    _add_generate(commands)
+    _add_tokenize(commands)
+    _add_info(commands)
+    _add_bench(commands)
+    return parser
+
+
+def _add_command(commands: Any, run: Any, summary: str, example: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        run.__name__,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog=f"example: {example}",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument("-v", "--verbose", action="store_true", help="tell speeds and more")
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser, positional: bool, default: Any) -> None:
+    if positional:
+        parser.add_argument("model", nargs="?", default=default, metavar="MODEL", help=MODEL_HELP)
+    else:
+        parser.add_argument("-m", "--model", default=default, metavar="MODEL", help=MODEL_HELP)
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("running")
+    group.add_argument("--device", default="auto", help="auto, cpu, reference, cuda or cuda:N")
+    group.add_argument(
+        "--compute-dtype", choices=["auto", "float32"], default="auto", help="float32: exact, slow"
+    )
+    group.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("generation")
+    group.add_argument("--max-new-tokens", type=int, default=500, metavar="N", help="length limit")
+    group.add_argument(
+        "--temperature", type=float, default=0.0, metavar="T", help="0: the likeliest token always"
+    )
+    group.add_argument("--top-k", type=int, default=50, metavar="K", help="0: off")
+    group.add_argument("--top-p", type=float, default=1.0, metavar="P", help="1: off")
+    group.add_argument("--seed", type=int, metavar="N", help="draw the same tokens every time")
+    group.add_argument("--stop", action="append", metavar="TEXT", help="end there; repeatable")
+    group.add_argument("--system", metavar="TEXT", help="a system message to start the chat with")
+
+
+def _add_chat(commands: Any) -> None:
+    parser = _add_command(
+        commands, chat, "talk with a model", "phi3 chat ollama://phi3.5 --system 'Be brief.'"
+    )
+    _add_model(parser, True, DEFAULT_MODEL)
+    parser.add_argument("--example", action="store_true", help="begin with an example conversation")
+    _add_settings(parser)
+    _add_running(parser)
+
+
+def _add_generate(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        generate,
+        "answer one prompt",
+        "phi3 generate 'What is the capital of France?' --max-new-tokens 50",
+    )
+    parser.add_argument("prompt", nargs="?", metavar="PROMPT", help="without it: standard input")
+    _add_model(parser, False, DEFAULT_MODEL)
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--chat", action="store_true", default=None, help="as a message, if the model chats"
+    )
+    kind.add_argument(
+        "--raw", dest="chat", action="store_false", help="as plain text to be continued"
+    )
+    _add_settings(parser)
+    _add_running(parser)
+
+
+def _add_tokenize(commands: Any) -> None:
+    parser = _add_command(
+        commands, tokenize, "show the tokens of a text", "phi3 tokenize 'Hello world'"
+    )
+    parser.add_argument("text", nargs="?", metavar="TEXT", help="without it: standard input")
+    _add_model(parser, False, DEFAULT_MODEL)
+    parser.add_argument("--ids", action="store_true", help="only the ids, as JSON")
+
+
+def _add_info(commands: Any) -> None:
+    parser = _add_command(
+        commands, info, "show the installation, and a model", "phi3 info smollm2-135m"
+    )
+    _add_model(parser, True, None)
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    _add_running(parser)
+
+
+def _add_bench(commands: Any) -> None:
+    parser = _add_command(
+        commands, bench, "measure load time and speed", "phi3 bench --prompt-tokens 512 --json"
+    )
+    _add_model(parser, True, DEFAULT_MODEL)
+    parser.add_argument("--prompt-tokens", type=int, default=128, metavar="N")
+    parser.add_argument("--new-tokens", type=int, default=64, metavar="N")
+    parser.add_argument("--repeat", type=int, default=3, metavar="N")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    _add_running(parser)

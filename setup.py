@@ -1,0 +1,37 @@
+"""Builds phi3._phi3 by calling CMake: configure, build, install the component `python`.
+
+How to build is written in CMakeLists.txt."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+ROOT = Path(__file__).resolve().parent
+
+
+class CMakeBuild(build_ext):
+    def build_extension(self, ext: Extension) -> None:
+        build = Path(self.build_temp).resolve()
+        package = Path(self.get_ext_fullpath(ext.name)).resolve().parent
+        cmake(
+            *["-S", ROOT, "-B", build, "-G", "Ninja", "-DPHI3_PYTHON=ON", "-DPHI3_TESTS=OFF"],
+            f"-DPHI3_PYTHON_EXECUTABLE={sys.executable}",
+            *os.environ.get("CMAKE_ARGS", "").split(),
+        )
+        cmake("--build", build, "--target", "phi3_python")
+        cmake("--install", build, "--component", "python", "--prefix", package, "--strip")
+
+
+def cmake(*arguments: object) -> None:
+    subprocess.run(["cmake", *map(str, arguments)], check=True)
+
+
+setup(
+    ext_modules=[Extension("phi3._phi3", sources=[], py_limited_api=True)],
+    cmdclass={"build_ext": CMakeBuild},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)
