@@ -13,8 +13,9 @@
 
 enum { PHI3_MAX_EOS_IDS = 16 };
 
+/* Filled in place and never moved: config and generation point into it. */
 typedef struct phi3_loaded_config {
-    phi3_config config; /* its pointers lead into the fields below */
+    phi3_config config;
     char model_type[16];
     char name[128];
     float *short_factor; /* [rotary_dim / 2] or NULL, owned */
