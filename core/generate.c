@@ -44,6 +44,7 @@ struct phi3_generation {
     size_t n_new;     /* tokens that every unfinished row has got */
     bool has_logits;  /* `logits` are those for the next token */
     phi3_span *spans; /* [n_rows] */
+    int32_t *tokens;  /* [n_rows] what the step has chosen */
     float *computed;  /* [n_rows][vocab] logits as a forward gives them: of its spans, packed */
     float *logits;    /* [n_rows][vocab] */
     float *scores;    /* [n_rows][vocab] */
@@ -90,11 +91,12 @@ static phi3_status allocate_rows(phi3_generation *g, size_t n_rows, phi3_error *
     size_t row_bytes = g->vocab_size * sizeof(float);
     g->rows = calloc(n_rows, sizeof *g->rows);
     g->spans = calloc(n_rows, sizeof *g->spans);
+    g->tokens = calloc(n_rows, sizeof *g->tokens);
     g->computed = calloc(n_rows, row_bytes);
     g->logits = calloc(n_rows, row_bytes);
     g->scores = calloc(n_rows, row_bytes);
-    if (g->rows == NULL || g->spans == NULL || g->computed == NULL || g->logits == NULL ||
-        g->scores == NULL)
+    if (g->rows == NULL || g->spans == NULL || g->tokens == NULL || g->computed == NULL ||
+        g->logits == NULL || g->scores == NULL)
         return phi3_fail_memory(error, "the rows of a generation");
     g->n_rows = n_rows;
     return PHI3_OK;
@@ -186,6 +188,7 @@ void phi3_generation_free(phi3_generation *g)
     phi3_generation_config_free(&g->config);
     free(g->rows);
     free(g->spans);
+    free(g->tokens);
     free(g->computed);
     free(g->logits);
     free(g->scores);
@@ -281,13 +284,13 @@ static phi3_status choose_token(phi3_generation *g, size_t index, int32_t *token
     return PHI3_OK;
 }
 
-static phi3_status choose_tokens(phi3_generation *g, int32_t *tokens, phi3_error *error)
+static phi3_status choose_tokens(phi3_generation *g, phi3_error *error)
 {
     phi3_status status = PHI3_OK;
     if (g->config.do_sample)
         phi3_random_lock(g->random);
     for (size_t i = 0; i < g->n_rows && status == PHI3_OK; i++)
-        status = choose_token(g, i, &tokens[i], error);
+        status = choose_token(g, i, &g->tokens[i], error);
     if (g->config.do_sample)
         phi3_random_unlock(g->random);
     return status;
@@ -315,7 +318,7 @@ static phi3_finish_reason finish_of(const phi3_generation *g, const sequence *ro
 }
 
 /* Returns whether every row has finished. */
-static bool append_tokens(phi3_generation *g, const int32_t *tokens)
+static bool append_tokens(phi3_generation *g)
 {
     bool done = true;
     g->n_new++;
@@ -324,7 +327,7 @@ static bool append_tokens(phi3_generation *g, const int32_t *tokens)
         sequence *row = &g->rows[i];
         if (row->finish != PHI3_FINISH_NONE)
             continue;
-        row->ids[row->n_ids++] = tokens[i];
+        row->ids[row->n_ids++] = g->tokens[i];
         row->finish = finish_of(g, row);
         done = done && row->finish != PHI3_FINISH_NONE;
     }
@@ -348,8 +351,9 @@ static phi3_status step(phi3_generation *g, const phi3_run_options *options, int
     if (is_done(g))
         return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT, "every row has already finished");
     PHI3_TRY(compute_logits(g, options, error));
-    PHI3_TRY(choose_tokens(g, tokens, error));
-    *done = append_tokens(g, tokens);
+    PHI3_TRY(choose_tokens(g, error));
+    *done = append_tokens(g);
+    memcpy(tokens, g->tokens, g->n_rows * sizeof *tokens);
     return PHI3_OK;
 }
 
