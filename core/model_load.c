@@ -150,6 +150,7 @@ static phi3_status load(phi3_model *model, const char *path, const phi3_model_op
     model->kv.n_kv_heads = config->num_key_value_heads;
     model->kv.head_dim = config->head_dim;
     PHI3_TRY(phi3_rope_create(config, &model->rope, error));
+    PHI3_TRY(phi3_process_begin_work(error));
     return load_weights(&loader, error);
 }
 
@@ -157,7 +158,6 @@ phi3_status phi3_model_load(const char *path, const phi3_model_options *options,
                             phi3_error *error)
 {
     const phi3_model_options defaults = {0};
-    PHI3_TRY(phi3_process_begin_work(error));
     phi3_model *made = calloc(1, sizeof *made);
     if (made == NULL)
         return phi3_fail_memory(error, "a model");

@@ -105,13 +105,11 @@ static inline void tiny_write_weights(const char *path)
 }
 
 /* Writes the checkpoint into a new directory, loads it on a device, and removes the files. */
-static inline phi3_model *tiny_model_load(const char *device)
+static inline phi3_status tiny_model_open(const char *device, phi3_model **model, phi3_error *error)
 {
     char directory[] = "/tmp/phi3-tiny-XXXXXX", config[64], weights[64];
-    phi3_error error = {0};
-    phi3_model *model = NULL;
     if (mkdtemp(directory) == NULL)
-        return NULL;
+        return PHI3_ERROR_IO;
     snprintf(config, sizeof config, "%s/config.json", directory);
     snprintf(weights, sizeof weights, "%s/model.safetensors", directory);
     FILE *file = fopen(config, "w");
@@ -119,11 +117,20 @@ static inline phi3_model *tiny_model_load(const char *device)
     fclose(file);
     tiny_write_weights(weights);
     phi3_model_options options = {.device = device, .compute_dtype = "float32"};
-    if (phi3_model_load(directory, &options, &model, &error) != PHI3_OK)
-        fprintf(stderr, "%s\n", error.message);
+    phi3_status status = phi3_model_load(directory, &options, model, error);
     unlink(config);
     unlink(weights);
     rmdir(directory);
+    return status;
+}
+
+/* The same; NULL and a line on stderr when it fails. */
+static inline phi3_model *tiny_model_load(const char *device)
+{
+    phi3_error error = {0};
+    phi3_model *model = NULL;
+    if (tiny_model_open(device, &model, &error) != PHI3_OK)
+        fprintf(stderr, "%s\n", error.message);
     return model;
 }
 
