@@ -1,4 +1,4 @@
-/* A chat in the terminal:  example MODEL < questions   (MODEL: a directory, a .gguf file, a name) */
+/* A chat in the terminal:  example [MODEL]   MODEL: a directory, a .gguf file or a name */
 #include <phi3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,23 +14,26 @@ static void check(phi3_status status)
     }
 }
 
-/* Generates an answer to the prompt, prints its pieces as they come, and returns the whole. */
+/* Prints the answer as it comes, and returns it. */
 static char *answer(phi3_generation *generation, phi3_stream_decoder *decoder)
 {
-    char *reply;
+    char *text;
     const char *piece;
-    size_t reply_size, size;
-    FILE *whole = open_memstream(&reply, &reply_size);
-    for (bool done = false; !done; printf("%s", piece), fflush(stdout), fputs(piece, whole)) {
+    size_t text_size, size;
+    FILE *whole = open_memstream(&text, &text_size);
+    for (bool done = false; !done;) {
         int32_t token;
         check(phi3_generation_step(generation, NULL, &token, &done, &error));
         check(phi3_stream_decoder_put(decoder, token, &piece, &size, &error));
+        fputs(piece, whole);
+        fputs(piece, stdout);
+        fflush(stdout);
     }
     check(phi3_stream_decoder_end(decoder, &piece, &size, &error));
-    printf("%s\n", piece);
     fputs(piece, whole);
+    puts(piece);
     fclose(whole);
-    return reply;
+    return text;
 }
 
 int main(int argc, char **argv)
@@ -47,8 +50,10 @@ int main(int argc, char **argv)
     check(phi3_stream_decoder_create(tokenizer, true, &decoder, &error));
     phi3_generation_config config = phi3_model_generation_config(model);
     config.max_new_tokens = 500;
+    config.do_sample = false;
 
     phi3_message messages[64];
+    phi3_chat_options options = {.add_generation_prompt = true};
     size_t count = 0;
     while (count + 2 <= 64 && fgets(line, sizeof line, stdin)) {
         char *text;
@@ -57,13 +62,12 @@ int main(int argc, char **argv)
         phi3_generation *generation;
         line[strcspn(line, "\n")] = '\0';
         messages[count++] = (phi3_message){.role = "user", .content = strdup(line)};
-        phi3_chat_options options = {.add_generation_prompt = true};
         check(phi3_chat_render(tokenizer, messages, count, &options, &text, &size, &error));
         check(phi3_tokenizer_encode(tokenizer, text, size, NULL, &prompt, &error));
-
         phi3_prompt from = {.ids = prompt.ids, .count = prompt.count, .cache = cache};
         check(phi3_generation_create(model, NULL, &config, NULL, &from, 1, &generation, &error));
-        messages[count++] = (phi3_message){"assistant", answer(generation, decoder), 0, NULL};
+        messages[count++] =
+            (phi3_message){.role = "assistant", .content = answer(generation, decoder)};
         phi3_generation_free(generation);
         phi3_encoding_free(&prompt);
         phi3_free(text);
