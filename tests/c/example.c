@@ -1,4 +1,6 @@
 /* A chat in the terminal:  example [MODEL]   MODEL: a directory, a .gguf file or a name */
+#define _POSIX_C_SOURCE 200809L
+
 #include <phi3.h>
 #include <stdio.h>
 #include <stdlib.h>
