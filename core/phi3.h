@@ -385,7 +385,8 @@ PHI3_API void phi3_random_seed(phi3_random *random, uint64_t seed);
 /* ---- Generation ----------------------------------------------------------------------------- */
 
 /* How to choose tokens and when to stop: the generation arguments of transformers by their names.
- * Start from phi3_generation_default_config(). */
+ * Start from phi3_generation_default_config(). Prompts of a batch count as if padded to the longest
+ * one, and a sequence ends at max_position_embeddings at the latest. */
 typedef struct phi3_generation_config {
     int64_t max_new_tokens; /* > 0; -1: unset, then max_length holds */
     int64_t max_length;     /* prompt and new tokens together; -1: unset, then prompt + 20 */
@@ -459,7 +460,7 @@ PHI3_API phi3_status phi3_generation_step(phi3_generation *generation,
 PHI3_API phi3_finish_reason phi3_generation_finish(const phi3_generation *generation, size_t row);
 
 /* The logits that the last step saw and the scores after processing: [vocab_size] float32 of one
- * row. Borrowed until the next step; NULL before the first. */
+ * row. Borrowed until the next step; NULL before the first. A finished row keeps its last. */
 PHI3_API const float *phi3_generation_logits(const phi3_generation *generation, size_t row);
 PHI3_API const float *phi3_generation_scores(const phi3_generation *generation, size_t row);
 
