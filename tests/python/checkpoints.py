@@ -138,14 +138,17 @@ def config(name: str, dtype: str = "float32") -> dict:
     return {**BASE, **family, "torch_dtype": dtype}
 
 
-def weights(cfg: dict, seed: str) -> dict[str, np.ndarray]:
-    """Every tensor of a Phi3ForCausalLM with this configuration, float32."""
+def weights(cfg: dict, seed: str, gain: float = 1.0) -> dict[str, np.ndarray]:
+    """Every tensor of a Phi3ForCausalLM with this configuration, float32.
+
+    ``gain`` scales the layers' matrices: small ones make a model that forgives rounding, as trained ones do.
+    """
     hidden, ffn, vocab = cfg["hidden_size"], cfg["intermediate_size"], cfg["vocab_size"]
     heads, kv_heads = cfg["num_attention_heads"], cfg["num_key_value_heads"]
     head_dim = hidden // heads
 
-    def matrix(key: str, rows: int, columns: int, gain: float) -> np.ndarray:
-        scale = np.float32(gain / columns**0.5)
+    def matrix(key: str, rows: int, columns: int, deviation: float) -> np.ndarray:
+        scale = np.float32(deviation / columns**0.5)
         return noise(f"{seed}/{key}", (rows, columns)) * scale
 
     def norm(key: str) -> np.ndarray:
@@ -156,15 +159,15 @@ def weights(cfg: dict, seed: str) -> dict[str, np.ndarray]:
     for layer in range(cfg["num_hidden_layers"]):
         prefix = f"model.layers.{layer}."
         # The values have to be loud and the attention sharp, or nothing depends on position.
-        qk = matrix(f"{layer}.qk", (heads + kv_heads) * head_dim, hidden, 1.6)
-        v = matrix(f"{layer}.v", kv_heads * head_dim, hidden, 1.5)
+        qk = matrix(f"{layer}.qk", (heads + kv_heads) * head_dim, hidden, 1.6 * gain)
+        v = matrix(f"{layer}.v", kv_heads * head_dim, hidden, 1.5 * gain)
         found |= {
             prefix + "input_layernorm.weight": norm(f"{layer}.input_norm"),
             prefix + "self_attn.qkv_proj.weight": np.concatenate([qk, v]),
-            prefix + "self_attn.o_proj.weight": matrix(f"{layer}.o", hidden, hidden, 1.5),
+            prefix + "self_attn.o_proj.weight": matrix(f"{layer}.o", hidden, hidden, 1.5 * gain),
             prefix + "post_attention_layernorm.weight": norm(f"{layer}.post_norm"),
-            prefix + "mlp.gate_up_proj.weight": matrix(f"{layer}.gate_up", 2 * ffn, hidden, 1.2),
-            prefix + "mlp.down_proj.weight": matrix(f"{layer}.down", hidden, ffn, 1.2),
+            prefix + "mlp.gate_up_proj.weight": matrix(f"{layer}.gate_up", 2 * ffn, hidden, 1.2 * gain),
+            prefix + "mlp.down_proj.weight": matrix(f"{layer}.down", hidden, ffn, 1.2 * gain),
         }
     found["model.norm.weight"] = norm("final_norm")
     if not tied:

@@ -47,3 +47,17 @@ def greedy_without_cache(model, ids: list[int], count: int) -> list[int]:
         with torch.no_grad():
             ids.append(model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax().item())
     return ids[-count:]
+
+
+@functools.cache
+def load_llama_gguf(path):
+    """A GGUF of the llama architecture in float32, expanded and un-permuted by transformers itself."""
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+    config = transformers.AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    state = load_gguf_checkpoint(path, return_tensors=True, model_to_load=model)["tensors"]
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
+    model.tie_weights()
+    return model.eval()
