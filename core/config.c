@@ -27,7 +27,16 @@ enum {
 
 /* ---- Ranges -------------------------------------------------------------------------------- */
 
-static phi3_status check_sizes(const char *path, const phi3_config *config, phi3_error *error)
+static phi3_status check_size(const char *path, const char *name, size_t value, size_t limit,
+                              phi3_error *error)
+{
+    if (value > 0 && value <= limit)
+        return PHI3_OK;
+    return phi3_fail(error, PHI3_ERROR_BAD_FILE, "%s: %s is %zu; 1 to %zu make sense", path, name,
+                     value, limit);
+}
+
+phi3_status phi3_config_check_sizes(const char *path, const phi3_config *config, phi3_error *error)
 {
     const struct {
         const char *name;
@@ -41,14 +50,9 @@ static phi3_status check_sizes(const char *path, const phi3_config *config, phi3
         {"num_key_value_heads", config->num_key_value_heads, MAX_HEADS},
         {"head_dim", config->head_dim, MAX_HEAD_DIM},
         {"max_position_embeddings", config->max_position_embeddings, MAX_POSITIONS},
-        {"original_max_position_embeddings", config->original_max_position_embeddings,
-         MAX_POSITIONS},
     };
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        if (sizes[i].value == 0 || sizes[i].value > sizes[i].limit)
-            return phi3_fail(error, PHI3_ERROR_BAD_FILE, "%s: %s is %zu; 1 to %zu make sense", path,
-                             sizes[i].name, sizes[i].value, sizes[i].limit);
-    }
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        PHI3_TRY(check_size(path, sizes[i].name, sizes[i].value, sizes[i].limit, error));
     if (config->num_attention_heads % config->num_key_value_heads != 0)
         return phi3_fail(error, PHI3_ERROR_BAD_FILE,
                          "%s: %zu attention heads cannot share %zu key-value heads evenly", path,
@@ -89,6 +93,8 @@ static phi3_status check_rope(const char *path, const phi3_loaded_config *loaded
 {
     const phi3_config *config = &loaded->config;
     PHI3_TRY(check_positive(path, "rope_theta", config->rope_theta, error));
+    PHI3_TRY(check_size(path, "original_max_position_embeddings",
+                        config->original_max_position_embeddings, MAX_POSITIONS, error));
     if (config->rotary_dim == 0 || config->rotary_dim % 2 != 0 ||
         config->rotary_dim > config->head_dim)
         return phi3_fail(error, PHI3_ERROR_BAD_FILE,
@@ -108,7 +114,6 @@ static phi3_status check_rope(const char *path, const phi3_loaded_config *loaded
 phi3_status phi3_config_finish(const char *path, phi3_loaded_config *out, phi3_error *error)
 {
     phi3_config *config = &out->config;
-    PHI3_TRY(check_sizes(path, config, error));
     PHI3_TRY(check_positive(path, "rms_norm_eps", config->rms_norm_eps, error));
     PHI3_TRY(check_rope(path, out, error));
     /* A window as long as the context hides nothing. */

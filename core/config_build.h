@@ -4,11 +4,14 @@
 
 #include "config.h"
 
+/* The first check, before a reader computes with the sizes: each is in its range, and the heads fit
+ * each other. `path` stands for the file in messages. */
+phi3_status phi3_config_check_sizes(const char *path, const phi3_config *config, phi3_error *error);
+
 /*
- * The last step of both readers: checks every number of out->config against its range and against
- * the others, and points out->config at the fields of *out. The readers have set all of out->config
- * but its pointers, and [rotary_dim / 2] factors where rope_type is longrope. `path` stands for the
- * file in messages.
+ * The last step: checks all other numbers and points out->config at the fields of *out. The readers
+ * have set all of out->config but its pointers, and [rotary_dim / 2] factors where rope_type is
+ * longrope.
  */
 phi3_status phi3_config_finish(const char *path, phi3_loaded_config *out, phi3_error *error);
 

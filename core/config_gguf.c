@@ -144,7 +144,8 @@ static phi3_status read_sizes(const phi3_gguf *gguf, phi3_loaded_config *out, ph
         return phi3_fail(error, PHI3_ERROR_UNSUPPORTED,
                          "%s: a mixture of %zu experts; phi3 runs dense models",
                          phi3_gguf_path(gguf), n_experts);
-    return read_vocab_size(gguf, config, error);
+    PHI3_TRY(read_vocab_size(gguf, config, error));
+    return phi3_config_check_sizes(phi3_gguf_path(gguf), config, error);
 }
 
 /* ---- Rope ---------------------------------------------------------------------------------- */

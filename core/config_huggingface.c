@@ -167,7 +167,7 @@ static phi3_status read_sizes(source from, bool is_phi3, phi3_config *config, ph
                              from.path, config->hidden_size, config->num_attention_heads);
         config->head_dim = config->hidden_size / config->num_attention_heads;
     }
-    return PHI3_OK;
+    return phi3_config_check_sizes(from.path, config, error);
 }
 
 /* ---- Rope ---------------------------------------------------------------------------------- */
