@@ -42,8 +42,8 @@ def render(
         raise InvalidArgumentError("A conversation without messages has no prompt.")
     if continue_final_message and add_generation_prompt:
         raise InvalidArgumentError(
-            "continue_final_message and add_generation_prompt are not compatible: the one continues "
-            "the last message, the other begins a new one."
+            "continue_final_message and add_generation_prompt are not compatible: the one goes on "
+            "with the last message, the other begins a new one."
         )
     if continue_final_message and not isinstance(messages[-1].get("content"), str):
         raise InvalidArgumentError(

@@ -38,10 +38,10 @@ class Phi3Config:
 
     @classmethod
     def of(cls, model: _phi3.Model, path: str) -> Phi3Config:
-        """What a loaded model runs with, on top of what its config.json says."""
+        """What a loaded model's config.json says, and what it runs with where that is silent."""
         loaded = model.config
         loaded["sliding_window"] = loaded["sliding_window"] or None
-        return cls(**{**read_json(path, "config.json"), **loaded})
+        return cls(**{**loaded, **read_json(path, "config.json")})
 
 
 class AutoConfig:

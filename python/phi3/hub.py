@@ -36,10 +36,10 @@ def resolve(
     name = os.fspath(name)
     try:
         path = _phi3.resolve(name, revision=revision, search_path=_embedded_model_directory())
-    except ModelNotFoundError:
+    except ModelNotFoundError as not_here:
         if local_files_only or not _may_download(name):
             raise
-        path = _download(name, revision, token)
+        path = _download(name, revision, token, not_here)
     return os.path.join(path, gguf_file) if gguf_file else path
 
 
@@ -57,7 +57,7 @@ def _may_download(name: str) -> bool:
     return is_repository and not offline and importlib.util.find_spec("huggingface_hub") is not None
 
 
-def _download(name: str, revision: str | None, token: Any) -> str:
+def _download(name: str, revision: str | None, token: Any, not_here: ModelNotFoundError) -> str:
     from huggingface_hub import snapshot_download
 
     try:
@@ -65,4 +65,4 @@ def _download(name: str, revision: str | None, token: Any) -> str:
             name, revision=revision, token=token, allow_patterns=_FILES, ignore_patterns=["*/*"]
         )
     except (OSError, ValueError) as error:
-        raise ModelNotFoundError(f"{name} could not be downloaded: {error}") from error
+        raise ModelNotFoundError(f"{not_here}\nDownloading it failed: {error}") from error

