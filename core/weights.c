@@ -75,6 +75,7 @@ typedef struct builder {
     struct phi3_weight_store *store;
     phi3_config *config;
     size_t n_elements[PHI3_DTYPE_LIMIT]; /* taken so far, by dtype */
+    size_t n_taken;                      /* tensors */
     phi3_error *error;
 } builder;
 
@@ -117,6 +118,7 @@ static phi3_status take_tensor(builder *to, const char *name, size_t n_rows, siz
                          "%s: tensor '%s' has the shape [%zu][%zu], but the config asks for "
                          "[%zu][%zu]",
                          *file, name, out->n_rows, out->n_columns, n_rows, n_columns);
+    to->n_taken++;
     to->n_elements[out->dtype] += n_rows * n_columns;
     to->config->n_parameters += n_rows * n_columns;
     to->config->weight_bytes += n_rows * phi3_dtype_row_bytes(out->dtype, n_columns);
@@ -234,30 +236,35 @@ static phi3_status take_layer(builder *to, size_t layer, phi3_layer_tensors *out
 
 /* ---- What is left over --------------------------------------------------------------------- */
 
-static phi3_status check_unused_name(const builder *to, const char *name, size_t size)
+static size_t tensor_count(const struct phi3_weight_store *store)
 {
-    static const char bias[] = ".bias";
-    size_t bias_size = sizeof bias - 1;
-    if (size >= bias_size && memcmp(name + size - bias_size, bias, bias_size) == 0)
-        return phi3_fail(to->error, PHI3_ERROR_UNSUPPORTED,
-                         "%s: tensor '%.*s' is a bias; phi3 has none", to->path,
-                         (int)(size < NAME_SIZE ? size : NAME_SIZE), name);
-    return PHI3_OK;
+    return store->gguf ? phi3_gguf_tensor_count(store->gguf)
+                       : phi3_safetensors_count(store->safetensors);
+}
+
+static phi3_gguf_string tensor_name(const struct phi3_weight_store *store, size_t index)
+{
+    phi3_gguf_string name;
+    if (store->gguf) {
+        phi3_gguf_tensor_at(store->gguf, index, &name);
+        return name;
+    }
+    const char *text = phi3_safetensors_name(store->safetensors, index);
+    return (phi3_gguf_string){text, strlen(text)};
 }
 
 /* Biases would change what the model says; other extra tensors are buffers, and harmless. */
 static phi3_status refuse_biases(const builder *to)
 {
-    const phi3_safetensors *safetensors = to->store->safetensors;
-    for (size_t i = 0; safetensors && i < phi3_safetensors_count(safetensors); i++) {
-        const char *name = phi3_safetensors_name(safetensors, i);
-        PHI3_TRY(check_unused_name(to, name, strlen(name)));
-    }
-    const phi3_gguf *gguf = to->store->gguf;
-    for (size_t i = 0; gguf && i < phi3_gguf_tensor_count(gguf); i++) {
-        phi3_gguf_string name;
-        phi3_gguf_tensor_at(gguf, i, &name);
-        PHI3_TRY(check_unused_name(to, name.text, name.size));
+    static const char bias[] = ".bias";
+    size_t bias_size = sizeof bias - 1;
+    for (size_t i = 0; i < tensor_count(to->store); i++) {
+        phi3_gguf_string name = tensor_name(to->store, i);
+        if (name.size >= bias_size &&
+            memcmp(name.text + name.size - bias_size, bias, bias_size) == 0)
+            return phi3_fail(to->error, PHI3_ERROR_UNSUPPORTED,
+                             "%s: tensor '%.*s' is a bias; phi3 has none", to->path,
+                             (int)(name.size < NAME_SIZE ? name.size : NAME_SIZE), name.text);
     }
     return PHI3_OK;
 }
@@ -290,6 +297,8 @@ static phi3_status take_all(builder *to, phi3_weights *out)
     for (size_t layer = 0; layer < config->num_hidden_layers; layer++)
         PHI3_TRY(take_layer(to, layer, &out->layers[layer]));
     config->dtype = main_dtype(to);
+    phi3_log(PHI3_LOG_DEBUG, "%s: %zu of %zu tensors are weights of the model", to->path,
+             to->n_taken, tensor_count(to->store));
     return PHI3_OK;
 }
 
