@@ -52,11 +52,14 @@ static PyObject *cache_fork(PyObject *object, PyObject *Py_UNUSED(unused))
 
 static PyObject *cache_truncate(PyObject *object, PyObject *length)
 {
-    size_t value = PyLong_AsSize_t(length);
-    if (value == (size_t)-1 && PyErr_Occurred())
+    Py_ssize_t value = PyLong_AsSsize_t(length);
+    if (value == -1 && PyErr_Occurred())
         return NULL;
+    if (value < 0)
+        return phi3_py_raise_message(phi3_py_state_of(object), PHI3_ERROR_INVALID_ARGUMENT,
+                                     "the length to keep is negative: %zd", value);
     phi3_error error;
-    phi3_status status = phi3_cache_truncate(cache_of(object), value, &error);
+    phi3_status status = phi3_cache_truncate(cache_of(object), (size_t)value, &error);
     if (status != PHI3_OK)
         return phi3_py_raise(phi3_py_state_of(object), status, &error);
     Py_RETURN_NONE;
