@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 from unittest import mock
 
+import phi3
 import pytest
 from tokenizers_for_tests import phi35_tokenizer_config, write_phi35_tokenizer
-
-import phi3
 
 jinja2 = pytest.importorskip("jinja2")
 pytest.importorskip("jinja2.sandbox")
