@@ -50,7 +50,8 @@ static size_t bytes_left(const reader *in)
 static phi3_status truncated(const reader *in, const char *what, uint64_t needed)
 {
     return phi3_fail(in->error, PHI3_ERROR_BAD_FILE,
-                     "%s: %s at byte %zu needs %llu bytes, but the file has only %zu left",
+                     "%s: %s at byte %zu needs %llu bytes, but the file has only %zu left: it is "
+                     "truncated or damaged",
                      in->path, what, in->position, (unsigned long long)needed, bytes_left(in));
 }
 
