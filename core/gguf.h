@@ -64,7 +64,7 @@ phi3_status phi3_gguf_text(const phi3_gguf *gguf, const char *key, phi3_gguf_str
 phi3_status phi3_gguf_list(const phi3_gguf *gguf, const char *key, phi3_gguf_array *out,
                            phi3_error *error);
 
-/* Element i of a numeric array as float or integer. */
+/* Element i of a numeric array as float or integer; NaN or -1 where there is none of that kind. */
 float phi3_gguf_array_float(const phi3_gguf_array *array, size_t i);
 int64_t phi3_gguf_array_integer(const phi3_gguf_array *array, size_t i);
 

@@ -51,6 +51,11 @@ static void put_every_type(gguf_parts *parts)
     put_u32(&parts->metadata, PHI3_GGUF_FLOAT32);
     put_u64(&parts->metadata, 2);
     put(&parts->metadata, numbers, sizeof numbers);
+    gguf_key(parts, "integers", PHI3_GGUF_ARRAY);
+    put_u32(&parts->metadata, PHI3_GGUF_INT64);
+    put_u64(&parts->metadata, 2);
+    put_u64(&parts->metadata, 5);
+    put(&parts->metadata, &minus_two, 8);
     gguf_strings(parts, "empty", NULL, 0);
 }
 
@@ -86,6 +91,8 @@ static void test_numbers_of_every_type(void **state)
     assert_true(value == 0.25f);
     assert_int_equal(phi3_gguf_floating(gguf, "i8", &value, NULL), PHI3_OK);
     assert_true(value == -2);
+    assert_int_equal(phi3_gguf_floating(gguf, "odd", &value, NULL), PHI3_OK);
+    assert_true(value == 200);
     phi3_gguf_close(gguf);
 }
 
@@ -114,6 +121,10 @@ static void test_text_bools_and_arrays(void **state)
     assert_null(list.strings);
     assert_true(phi3_gguf_array_float(&list, 1) == -2.5f);
     assert_true(isnan(phi3_gguf_array_float(&list, 2)));
+    assert_int_equal(phi3_gguf_list(gguf, "integers", &list, NULL), PHI3_OK);
+    assert_int_equal(phi3_gguf_array_integer(&list, 0), 5);
+    assert_int_equal(phi3_gguf_array_integer(&list, 1), -2);
+    assert_int_equal(phi3_gguf_array_integer(&list, 2), -1); /* there is none */
     phi3_gguf_close(gguf);
 }
 

@@ -256,6 +256,16 @@ static void test_safetensors_headers(void **state)
     release(&file);
 }
 
+static void test_safetensors_header_of_a_list(void **state)
+{
+    (void)state;
+    write_whole_directory();
+    write_bytes("model.safetensors", "\2\0\0\0\0\0\0\0[]", 10);
+    assert_refused("a list", test_directory, "model.safetensors: the header is not a JSON object");
+    write_bytes("model.safetensors", "\2\0\0\0\0\0\0\0{}", 10);
+    assert_refused("no tensors", test_directory, "'model.embed_tokens.weight' is missing");
+}
+
 static void test_safetensors_lengths(void **state)
 {
     (void)state;
@@ -406,6 +416,7 @@ int main(void)
         FILE_TEST(test_generation_configs),
         FILE_TEST(test_deep_json),
         FILE_TEST(test_safetensors_headers),
+        FILE_TEST(test_safetensors_header_of_a_list),
         FILE_TEST(test_safetensors_lengths),
         FILE_TEST(test_safetensors_truncations),
         FILE_TEST(test_norms_that_are_no_numbers),
