@@ -30,6 +30,9 @@ static const phi3_dtype_info traits[PHI3_DTYPE_LIMIT] = {
     [PHI3_IQ4_XS] = QUANTISED_K("iq4_xs", phi3_block_iq4_xs),
 };
 
+const int8_t phi3_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
+                                    1,    13,   25,  38,  53,  69,  89,  113};
+
 const phi3_dtype_info *phi3_dtype_traits(uint32_t dtype)
 {
     return dtype < PHI3_DTYPE_LIMIT && traits[dtype].name ? &traits[dtype] : NULL;

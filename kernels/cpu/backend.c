@@ -2,9 +2,9 @@
 #include <oneapi/dnnl/dnnl.h>
 #include <stdio.h>
 
+#include "cpu.h"
 #include "isa.h"
 #include "kernels/host_memory.h"
-#include "kernels/reference/reference.h"
 
 static bool available(char *detail, size_t size)
 {
@@ -26,15 +26,15 @@ const phi3_backend phi3_backend_cpu = {
     .release = phi3_host_release,
     .upload = phi3_host_copy,
     .download = phi3_host_copy,
-    .matrix_create = phi3_reference_matrix_create,
-    .matrix_free = phi3_reference_matrix_free,
-    .matrix_scratch = phi3_reference_matrix_scratch,
-    .attention_scratch = phi3_reference_attention_scratch,
-    .embed = phi3_reference_embed,
-    .linear = phi3_reference_linear,
-    .add_rms_norm = phi3_reference_add_rms_norm,
-    .rope_append = phi3_reference_rope_append,
-    .attention = phi3_reference_attention,
-    .swiglu = phi3_reference_swiglu,
-    .gather_rows = phi3_reference_gather_rows,
+    .matrix_create = phi3_cpu_matrix_create,
+    .matrix_free = phi3_cpu_matrix_free,
+    .matrix_scratch = phi3_cpu_matrix_scratch,
+    .attention_scratch = phi3_cpu_attention_scratch,
+    .embed = phi3_cpu_embed,
+    .linear = phi3_cpu_linear,
+    .add_rms_norm = phi3_cpu_add_rms_norm,
+    .rope_append = phi3_cpu_rope_append,
+    .attention = phi3_cpu_attention,
+    .swiglu = phi3_cpu_swiglu,
+    .gather_rows = phi3_cpu_gather_rows,
 };

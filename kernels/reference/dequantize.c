@@ -9,9 +9,6 @@
 #include "kernels/float16.h"
 #include "kernels/formats.h"
 
-const int8_t phi3_iq4_values[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                    1,    13,   25,  38,  53,  69,  89,  113};
-
 /* ---- Blocks of 32 --------------------------------------------------------------------------- */
 
 static void q4_0(const phi3_block_q4_0 *block, float *out)

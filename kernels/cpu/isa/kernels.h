@@ -1,0 +1,35 @@
+/* kernels.h - the kernels of one level, by the file that defines them; table.c gathers them. */
+#ifndef PHI3_ISA_KERNELS_H
+#define PHI3_ISA_KERNELS_H
+
+#include "kernels/cpu/kernels.h"
+#include "name.h"
+
+/* dequantize.c */
+void ISA_NAME(phi3_dequantize_row)(phi3_dtype dtype, const void *row, size_t n_columns, float *out);
+
+/* int8.c */
+void ISA_NAME(phi3_quantize_row)(const float *x, size_t n_columns, size_t row,
+                                 const phi3_int8_rows *out);
+phi3_int8_product ISA_NAME(phi3_product_q4_0), ISA_NAME(phi3_product_q4_1),
+    ISA_NAME(phi3_product_q8_0), ISA_NAME(phi3_product_q4_k), ISA_NAME(phi3_product_q6_k);
+
+/* float.c */
+void ISA_NAME(phi3_float_product)(const phi3_float_rows *w, const phi3_float_rows *x,
+                                  size_t n_columns, bool add, float *y, size_t y_stride);
+void ISA_NAME(phi3_to_bfloat16)(const float *x, size_t count, uint16_t *out);
+
+/* rows.c */
+void ISA_NAME(phi3_add_rms_norm)(float *x, const float *delta, const float *weight, float epsilon,
+                                 size_t n_columns, float *out);
+void ISA_NAME(phi3_swiglu)(const float *gate, const float *up, size_t count, float *out);
+
+/* attention.c */
+void ISA_NAME(phi3_rope_append)(const phi3_attention *attention, const phi3_kv_span *span,
+                                size_t position, const float *cosine, const float *sine,
+                                float *heads);
+size_t ISA_NAME(phi3_attention_scratch)(size_t head_dim, size_t n_queries);
+void ISA_NAME(phi3_attention)(const phi3_attention *attention, const phi3_attention_unit *unit,
+                              const float *qkv, float *scratch, float *out);
+
+#endif

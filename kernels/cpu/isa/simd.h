@@ -1,0 +1,366 @@
+/*
+ * simd.h - the vector vocabulary of the kernels, defined once per instruction set.
+ *
+ * A kernel is written once, with the vectors and the functions below and with C's own operators on
+ * vectors, and compiled for every level (see kernels/CMakeLists.txt). The width is 64 bytes with
+ * AVX-512 and 32 elsewhere; without AVX the compiler splits it.
+ */
+#ifndef PHI3_SIMD_H
+#define PHI3_SIMD_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "kernels/float16.h"
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define VECTOR_BYTES 64
+#elif defined(__AVX2__)
+#include <immintrin.h>
+#define VECTOR_BYTES 32
+#else
+#define VECTOR_BYTES 32
+#endif
+
+#define INLINE static inline __attribute__((always_inline, unused))
+
+enum {
+    LANES = VECTOR_BYTES / 4,  /* floats in a vector */
+    BLOCKS = VECTOR_BYTES / 32 /* blocks of 32 bytes in a vector */
+};
+
+typedef float floats __attribute__((vector_size(VECTOR_BYTES)));
+typedef int32_t ints __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint32_t uints __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint8_t bytes __attribute__((vector_size(VECTOR_BYTES)));
+typedef int16_t shorts __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint16_t halves __attribute__((vector_size(VECTOR_BYTES / 2)));
+typedef float floats8 __attribute__((vector_size(32))); /* one number per block of a group */
+
+/* ---- Loads and stores ------------------------------------------------------------------------ */
+
+INLINE floats load(const float *from)
+{
+    floats v;
+    memcpy(&v, from, sizeof v);
+    return v;
+}
+
+INLINE void store(float *to, floats v)
+{
+    memcpy(to, &v, sizeof v);
+}
+
+/* The first `count` lanes, zeros above; a whole vector when count is LANES or more. */
+INLINE floats load_up_to(const float *from, size_t count)
+{
+    if (count >= LANES)
+        return load(from);
+    floats v = {0};
+    memcpy(&v, from, count * sizeof *from);
+    return v;
+}
+
+INLINE void store_up_to(float *to, floats v, size_t count)
+{
+    memcpy(to, &v, count < LANES ? count * sizeof *to : sizeof v);
+}
+
+INLINE floats8 load8(const float *from)
+{
+    floats8 v;
+    memcpy(&v, from, sizeof v);
+    return v;
+}
+
+INLINE bytes load_bytes(const void *from)
+{
+    bytes v;
+    memcpy(&v, from, sizeof v);
+    return v;
+}
+
+INLINE floats splat(float value)
+{
+    return value - (floats){0};
+}
+
+INLINE bytes splat_byte(uint8_t value)
+{
+    return value - (bytes){0};
+}
+
+/* ---- Floats ---------------------------------------------------------------------------------- */
+
+/* a * b + c, fused where the level can. */
+INLINE floats multiply_add(floats a, floats b, floats c)
+{
+#if defined(__AVX512F__)
+    return (floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX2__)
+    return (floats)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return a * b + c;
+#endif
+}
+
+/* The larger and the smaller; b where either is NaN. */
+INLINE floats larger(floats a, floats b)
+{
+    ints mask = a > b;
+    return (floats)((mask & (ints)a) | (~mask & (ints)b));
+}
+
+INLINE floats smaller(floats a, floats b)
+{
+    ints mask = a < b;
+    return (floats)((mask & (ints)a) | (~mask & (ints)b));
+}
+
+INLINE float sum_lanes(floats v)
+{
+#if defined(__AVX512F__)
+    return _mm512_reduce_add_ps((__m512)v);
+#elif defined(__AVX2__)
+    __m128 four =
+        _mm_add_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));
+    __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+#else
+    float sum = 0;
+    for (int i = 0; i < LANES; i++)
+        sum += v[i];
+    return sum;
+#endif
+}
+
+INLINE float sum_lanes8(floats8 v)
+{
+    return ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7]));
+}
+
+INLINE float largest_lane(floats v)
+{
+    float largest = v[0];
+    for (int i = 1; i < LANES; i++)
+        largest = v[i] > largest ? v[i] : largest;
+    return largest;
+}
+
+/* To the nearest integer, ties to even, for |v| < 2^22: the sum has no bits left for a fraction. */
+INLINE ints round_to_ints(floats v)
+{
+    const float magic = 0x1.8p23f;
+    return (ints)(v + magic) - 0x4b400000;
+}
+
+INLINE floats ints_to_floats(ints v)
+{
+    return __builtin_convertvector(v, floats);
+}
+
+/* e^v, within 2 units in the last place. Below -87.3 it is 1.2e-38 and above 88.3 it is 2.2e38; NaN stays
+ * NaN. v = n ln 2 + r; 2^n comes from the exponent's bits, e^r from its series. */
+INLINE floats exponential(floats v)
+{
+    v = larger(splat(-87.3f), smaller(splat(88.3f), v));
+    ints n = round_to_ints(v * 1.44269504f);
+    floats whole = ints_to_floats(n);
+    floats r = multiply_add(whole, splat(-0.693359375f), v); /* ln 2 in two parts */
+    r = multiply_add(whole, splat(2.12194440e-4f), r);
+    floats p = splat(1.f / 5040);
+    p = multiply_add(p, r, splat(1.f / 720));
+    p = multiply_add(p, r, splat(1.f / 120));
+    p = multiply_add(p, r, splat(1.f / 24));
+    p = multiply_add(p, r, splat(1.f / 6));
+    p = multiply_add(p, r, splat(0.5f));
+    p = multiply_add(p, r * r, r) + 1.f;
+    return p * (floats)((n + 127) << 23);
+}
+
+/* ---- 16-bit floats --------------------------------------------------------------------------- */
+
+INLINE floats load_bfloat16(const void *from)
+{
+    halves v;
+    memcpy(&v, from, sizeof v);
+    return (floats)(__builtin_convertvector(v, uints) << 16);
+}
+
+INLINE void store_bfloat16(uint16_t *to, floats v)
+{
+    uints bits = (uints)v;
+    uints rounded = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+    uints nan = (uints)((bits & 0x7fffffff) > 0x7f800000);
+    uints result = (nan & (bits >> 16 | 0x40)) | (~nan & rounded);
+    halves packed = __builtin_convertvector(result, halves);
+    memcpy(to, &packed, sizeof packed);
+}
+
+INLINE floats load_float16(const void *from)
+{
+#if defined(__AVX512F__)
+    return (floats)_mm512_cvtph_ps(_mm256_loadu_si256(from));
+#elif defined(__AVX2__)
+    return (floats)_mm256_cvtph_ps(_mm_loadu_si128(from));
+#else
+    floats v;
+    for (int i = 0; i < LANES; i++)
+        v[i] = phi3_load_f16((const uint8_t *)from + 2 * i);
+    return v;
+#endif
+}
+
+INLINE void store_float16(void *to, floats v)
+{
+#if defined(__AVX512F__)
+    _mm256_storeu_si256(to, _mm512_cvtps_ph((__m512)v, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__AVX2__)
+    _mm_storeu_si128(to, _mm256_cvtps_ph((__m256)v, _MM_FROUND_TO_NEAREST_INT));
+#else
+    for (int i = 0; i < LANES; i++) {
+        uint16_t half = phi3_f16_from_f32(v[i]);
+        memcpy((uint8_t *)to + 2 * i, &half, sizeof half);
+    }
+#endif
+}
+
+/* 8 float16 numbers, `stride` bytes apart. */
+INLINE floats8 load_float16_strided(const uint8_t *from, size_t stride)
+{
+#if defined(__AVX2__)
+    __m128i packed = _mm_setr_epi16(
+        (short)phi3_load_u16(from), (short)phi3_load_u16(from + stride),
+        (short)phi3_load_u16(from + 2 * stride), (short)phi3_load_u16(from + 3 * stride),
+        (short)phi3_load_u16(from + 4 * stride), (short)phi3_load_u16(from + 5 * stride),
+        (short)phi3_load_u16(from + 6 * stride), (short)phi3_load_u16(from + 7 * stride));
+    return (floats8)_mm256_cvtph_ps(packed);
+#else
+    floats8 v;
+    for (int i = 0; i < 8; i++)
+        v[i] = phi3_load_f16(from + (size_t)i * stride);
+    return v;
+#endif
+}
+
+/* ---- Bytes: the codes of BLOCKS blocks ------------------------------------------------------- */
+
+/* 32 bytes of a, then (where a vector holds two blocks) 32 of b. */
+INLINE bytes load_blocks(const void *a, const void *b)
+{
+#if defined(__AVX512F__)
+    __m512i low = _mm512_castsi256_si512(_mm256_loadu_si256(a));
+    return (bytes)_mm512_inserti64x4(low, _mm256_loadu_si256(b), 1);
+#else
+    (void)b;
+    return load_bytes(a);
+#endif
+}
+
+/* The 32 codes in 16 bytes of a: low halves, then high halves; then those of b. */
+INLINE bytes load_nibbles(const void *a, const void *b)
+{
+#if defined(__AVX512F__)
+    __m512i v = _mm512_broadcast_i32x4(_mm_loadu_si128(a));
+    v = _mm512_mask_broadcast_i32x4(v, 0xff00, _mm_loadu_si128(b));
+    const __m512i shift = _mm512_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4, 0, 0, 0, 0, 4, 4, 4, 4);
+    return (bytes)_mm512_srlv_epi32(v, shift) & 15;
+#elif defined(__AVX2__)
+    (void)b;
+    __m256i v = _mm256_broadcastsi128_si256(_mm_loadu_si128(a));
+    const __m256i shift = _mm256_setr_epi32(0, 0, 0, 0, 4, 4, 4, 4);
+    return (bytes)_mm256_srlv_epi32(v, shift) & 15;
+#else
+    (void)b;
+    bytes v;
+    memcpy(&v, a, 16);
+    memcpy((uint8_t *)&v + 16, a, 16);
+    for (int i = 16; i < 32; i++)
+        v[i] >>= 4;
+    return v & 15;
+#endif
+}
+
+/* The codes (or bit pairs) number `step` of 32 bytes that hold several blocks: with vectors of two
+ * blocks, blocks 2 step and 2 step + 1. Block k stands in the bits from k * width up. */
+INLINE bytes load_planes(const void *from, int step, int width)
+{
+#if defined(__AVX512F__)
+    __m512i v = _mm512_broadcast_i64x4(_mm256_loadu_si256(from));
+    int low = 2 * step * width, high = low + width;
+    __m512i shift = _mm512_inserti64x4(_mm512_set1_epi32(low), _mm256_set1_epi32(high), 1);
+    return (bytes)_mm512_srlv_epi32(v, shift) & (uint8_t)((1 << width) - 1);
+#else
+    return load_bytes(from) >> (uint8_t)(step * width) & (uint8_t)((1 << width) - 1);
+#endif
+}
+
+/* ---- Integer products ------------------------------------------------------------------------ */
+
+/* Lane i: sum + codes[4i..4i+3] . x[4i..4i+3]; codes unsigned, at most 127; x signed. */
+INLINE ints dot_codes(ints sum, bytes codes, bytes x)
+{
+#if defined(__AVX512VNNI__)
+    return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)codes, (__m512i)x);
+#elif defined(__AVX512BW__)
+    __m512i pairs = _mm512_maddubs_epi16((__m512i)codes, (__m512i)x);
+    return sum + (ints)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
+#elif defined(__AVX2__)
+    __m256i pairs = _mm256_maddubs_epi16((__m256i)codes, (__m256i)x);
+    return sum + (ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
+#else
+    for (int i = 0; i < 32; i += 8) {
+        ints c = (ints)((uints)codes >> i & 255);
+        ints s = (ints)((uints)x << (24 - i)) >> 24;
+        sum += c * s;
+    }
+    return sum;
+#endif
+}
+
+/* The same for codes up to 255, where pairs of products would not fit 16 bits. */
+INLINE ints dot_wide_codes(ints sum, bytes codes, bytes x)
+{
+#if defined(__AVX512VNNI__) || !defined(__AVX2__)
+    return dot_codes(sum, codes, x);
+#else
+    shorts even = (shorts)codes & 255, odd = (shorts)((uints)codes >> 8 & 0x00ff00ff);
+    shorts x_even = (shorts)x << 8 >> 8, x_odd = (shorts)x >> 8;
+#if defined(__AVX512BW__)
+    sum += (ints)_mm512_madd_epi16((__m512i)even, (__m512i)x_even);
+    return sum + (ints)_mm512_madd_epi16((__m512i)odd, (__m512i)x_odd);
+#else
+    sum += (ints)_mm256_madd_epi16((__m256i)even, (__m256i)x_even);
+    return sum + (ints)_mm256_madd_epi16((__m256i)odd, (__m256i)x_odd);
+#endif
+#endif
+}
+
+/* Spreads per-block numbers over the lanes of vector number `step` of a group: each lane holds 4
+ * elements, so a number per 32 elements fills 8 lanes and one per 16 fills 4. */
+INLINE floats spread_blocks(const float numbers[8], int step)
+{
+#if defined(__AVX512F__)
+    floats v = splat(numbers[2 * step]);
+    return (floats)_mm512_mask_broadcastss_ps((__m512)v, 0xff00,
+                                              _mm_load_ss(numbers + 2 * step + 1));
+#else
+    return splat(numbers[step]);
+#endif
+}
+
+INLINE floats spread_half_blocks(const float numbers[16], int step)
+{
+#if defined(__AVX512F__)
+    __m512 four = _mm512_broadcast_f32x4(_mm_loadu_ps(numbers + 4 * step));
+    const __m512i lane = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+    return (floats)_mm512_permutexvar_ps(lane, four);
+#else
+    float a = numbers[2 * step], b = numbers[2 * step + 1];
+    return (floats){a, a, a, a, b, b, b, b};
+#endif
+}
+
+#endif

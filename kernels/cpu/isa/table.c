@@ -1,0 +1,22 @@
+/* table.c - the kernels of one level as a table. */
+#include "kernels.h"
+
+const phi3_cpu_kernels ISA_NAME(phi3_cpu_kernels) = {
+    .dequantize_row = ISA_NAME(phi3_dequantize_row),
+    .quantize_row = ISA_NAME(phi3_quantize_row),
+    .int8_product =
+        {
+            [PHI3_Q4_0] = ISA_NAME(phi3_product_q4_0),
+            [PHI3_Q4_1] = ISA_NAME(phi3_product_q4_1),
+            [PHI3_Q8_0] = ISA_NAME(phi3_product_q8_0),
+            [PHI3_Q4_K] = ISA_NAME(phi3_product_q4_k),
+            [PHI3_Q6_K] = ISA_NAME(phi3_product_q6_k),
+        },
+    .float_product = ISA_NAME(phi3_float_product),
+    .to_bfloat16 = ISA_NAME(phi3_to_bfloat16),
+    .add_rms_norm = ISA_NAME(phi3_add_rms_norm),
+    .swiglu = ISA_NAME(phi3_swiglu),
+    .rope_append = ISA_NAME(phi3_rope_append),
+    .attention_scratch = ISA_NAME(phi3_attention_scratch),
+    .attention = ISA_NAME(phi3_attention),
+};

@@ -1,0 +1,235 @@
+/*
+ * linear.c - products of weight matrices with activations, over threads.
+ *
+ * In: x [n_rows][n_columns] and a matrix. Out: y [n_rows][n_out]. The matrix is cut into chunks of
+ * weight rows; each is computed by one thread, into its columns of y. The result does not depend on
+ * the number of threads.
+ */
+#include <omp.h>
+#include <stdatomic.h>
+
+#include "cpu.h"
+#include "gemm.h"
+#include "matrix.h"
+
+typedef struct job {
+    const phi3_cpu_kernels *kernels;
+    const phi3_matrix *matrix;
+    const float *x; /* [n_rows][n_columns] */
+    size_t n_rows;
+    float *y;               /* [n_rows][matrix->n_rows] */
+    phi3_int8_rows int8;    /* x in 8 bits, when some part asks for it */
+    uint16_t *bfloat16;     /* [n_rows][n_columns] x in bfloat16, the same */
+    size_t few_rows_chunk;  /* weight rows of a chunk for our kernels */
+    size_t many_rows_chunk; /* and for oneDNN */
+} job;
+
+/* Consecutive rows of one part. */
+typedef struct chunk {
+    const phi3_tensor *part;
+    phi3_way way;
+    const uint8_t *data; /* the first row */
+    size_t row_bytes;
+    size_t n_rows;
+    float *y; /* the chunk's first column */
+} chunk;
+
+/* ---- The ways to compute a chunk ------------------------------------------------------------- */
+
+static void multiply_int8(const job *j, const chunk *c)
+{
+    phi3_weight_rows weights = {c->data, c->row_bytes, c->n_rows, j->matrix->n_columns};
+    j->kernels->int8_product[c->part->dtype](&weights, &j->int8, c->y, j->matrix->n_rows);
+}
+
+/* Tile by tile through float32; weights that are float32 already are read in place. */
+static void multiply_float(const job *j, const chunk *c, float *tile)
+{
+    size_t n_columns = j->matrix->n_columns, y_stride = j->matrix->n_rows;
+    phi3_float_rows x = {j->x, n_columns, j->n_rows};
+    if (phi3_part_is_ready(c->part, PHI3_F32)) {
+        phi3_float_rows w = {(const float *)(const void *)c->data, n_columns, c->n_rows};
+        j->kernels->float_product(&w, &x, n_columns, false, c->y, y_stride);
+        return;
+    }
+    for (size_t o = 0; o < c->n_rows; o += PHI3_TILE_ROWS) {
+        size_t n_w = c->n_rows - o < PHI3_TILE_ROWS ? c->n_rows - o : PHI3_TILE_ROWS;
+        for (size_t i = 0; i < n_columns; i += PHI3_TILE_COLUMNS) {
+            size_t n_i = n_columns - i < PHI3_TILE_COLUMNS ? n_columns - i : PHI3_TILE_COLUMNS;
+            const uint8_t *from =
+                c->data + o * c->row_bytes + phi3_dtype_row_bytes(c->part->dtype, i);
+            for (size_t r = 0; r < n_w; r++)
+                j->kernels->dequantize_row(c->part->dtype, from + r * c->row_bytes, n_i,
+                                           tile + r * PHI3_TILE_COLUMNS);
+            phi3_float_rows w = {tile, PHI3_TILE_COLUMNS, n_w};
+            x.data = j->x + i;
+            j->kernels->float_product(&w, &x, n_i, i > 0, c->y + o, y_stride);
+        }
+    }
+}
+
+/* Expands the chunk's rows to bfloat16, by pieces that stay in the first-level cache. */
+static void fill_bfloat16_panel(const job *j, const chunk *c, float *tile, uint16_t *panel)
+{
+    size_t n_columns = j->matrix->n_columns;
+    for (size_t r = 0; r < c->n_rows; r++) {
+        for (size_t i = 0; i < n_columns; i += PHI3_TILE_COLUMNS) {
+            size_t n_i = n_columns - i < PHI3_TILE_COLUMNS ? n_columns - i : PHI3_TILE_COLUMNS;
+            const uint8_t *from =
+                c->data + r * c->row_bytes + phi3_dtype_row_bytes(c->part->dtype, i);
+            j->kernels->dequantize_row(c->part->dtype, from, n_i, tile);
+            j->kernels->to_bfloat16(tile, n_i, panel + r * n_columns + i);
+        }
+    }
+}
+
+static phi3_status multiply_gemm(const job *j, const chunk *c, float *tile)
+{
+    size_t n_columns = j->matrix->n_columns;
+    float *panel = tile + PHI3_TILE_ROWS * PHI3_TILE_COLUMNS;
+    bool bfloat16 = c->way == PHI3_WAY_GEMM_BF16;
+    phi3_gemm_shape shape = {bfloat16 ? PHI3_BF16 : PHI3_F32, j->n_rows, c->n_rows, n_columns,
+                             j->matrix->n_rows};
+    const void *x = bfloat16 ? (const void *)j->bfloat16 : j->x;
+    const void *w = panel;
+    if (phi3_part_is_ready(c->part, shape.dtype))
+        w = c->data;
+    else if (bfloat16)
+        fill_bfloat16_panel(j, c, tile, (uint16_t *)panel);
+    else
+        for (size_t r = 0; r < c->n_rows; r++)
+            j->kernels->dequantize_row(c->part->dtype, c->data + r * c->row_bytes, n_columns,
+                                       panel + r * n_columns);
+    return phi3_gemm(&shape, x, w, c->y);
+}
+
+static phi3_status multiply_chunk(const job *j, const chunk *c, float *thread_scratch)
+{
+    switch (c->way) {
+    case PHI3_WAY_INT8:
+        multiply_int8(j, c);
+        return PHI3_OK;
+    case PHI3_WAY_FLOAT:
+        multiply_float(j, c, thread_scratch);
+        return PHI3_OK;
+    case PHI3_WAY_GEMM_F32:
+    case PHI3_WAY_GEMM_BF16:
+        return multiply_gemm(j, c, thread_scratch);
+    }
+    return PHI3_ERROR_INTERNAL;
+}
+
+/* ---- Cutting into chunks --------------------------------------------------------------------- */
+
+static size_t chunk_rows(const job *j, const phi3_tensor *part)
+{
+    phi3_way way = phi3_matrix_way(j->matrix, part, j->n_rows);
+    return way == PHI3_WAY_INT8 || way == PHI3_WAY_FLOAT ? j->few_rows_chunk : j->many_rows_chunk;
+}
+
+static size_t count_chunks(const job *j)
+{
+    size_t count = 0;
+    for (size_t p = 0; p < j->matrix->n_parts; p++) {
+        const phi3_tensor *part = &j->matrix->parts[p];
+        size_t rows = chunk_rows(j, part);
+        count += (part->n_rows + rows - 1) / rows;
+    }
+    return count;
+}
+
+static chunk chunk_at(const job *j, size_t index)
+{
+    const phi3_tensor *part = j->matrix->parts;
+    size_t first_column = 0, rows = chunk_rows(j, part);
+    for (;; part++, rows = chunk_rows(j, part)) {
+        size_t count = (part->n_rows + rows - 1) / rows;
+        if (index < count)
+            break;
+        index -= count;
+        first_column += part->n_rows;
+    }
+    size_t first = index * rows, left = part->n_rows - first;
+    size_t row_bytes = phi3_dtype_row_bytes(part->dtype, part->n_columns);
+    return (chunk){
+        .part = part,
+        .way = phi3_matrix_way(j->matrix, part, j->n_rows),
+        .data = (const uint8_t *)part->data + first * row_bytes,
+        .row_bytes = row_bytes,
+        .n_rows = left < rows ? left : rows,
+        .y = j->y + first_column + first,
+    };
+}
+
+/* ---- The op ---------------------------------------------------------------------------------- */
+
+/* Quantises and rounds the activations as far as some part needs it. */
+static void convert_activations(job *j, int n_threads)
+{
+    bool int8 = false, bfloat16 = false;
+    for (size_t p = 0; p < j->matrix->n_parts; p++) {
+        phi3_way way = phi3_matrix_way(j->matrix, &j->matrix->parts[p], j->n_rows);
+        int8 |= way == PHI3_WAY_INT8;
+        bfloat16 |= way == PHI3_WAY_GEMM_BF16;
+    }
+    size_t n_columns = j->matrix->n_columns;
+    if (int8)
+        for (size_t r = 0; r < j->n_rows; r++)
+            j->kernels->quantize_row(j->x + r * n_columns, n_columns, r, &j->int8);
+    if (bfloat16) {
+#pragma omp parallel for num_threads(n_threads)
+        for (size_t r = 0; r < j->n_rows; r++)
+            j->kernels->to_bfloat16(j->x + r * n_columns, n_columns, j->bfloat16 + r * n_columns);
+    }
+}
+
+static phi3_status multiply(const job *j, size_t n_chunks, int n_threads, char *scratch,
+                            size_t thread_size)
+{
+    atomic_int status = PHI3_OK;
+#pragma omp parallel num_threads(n_threads)
+    {
+        omp_set_num_threads(1); /* oneDNN computes on this thread alone */
+        float *own = (float *)(void *)(scratch + (size_t)omp_get_thread_num() * thread_size);
+#pragma omp for schedule(dynamic)
+        for (size_t i = 0; i < n_chunks; i++) {
+            chunk c = chunk_at(j, i);
+            phi3_status result = multiply_chunk(j, &c, own);
+            if (result != PHI3_OK)
+                status = result;
+        }
+    }
+    return (phi3_status)status;
+}
+
+/* A chunk for our kernels: eight or so for each thread, in whole tiles. */
+static size_t few_rows_chunk(size_t n_rows, int n_threads)
+{
+    size_t rows = n_rows / (8 * (size_t)n_threads) / PHI3_TILE_ROWS * PHI3_TILE_ROWS;
+    return rows < 2 * PHI3_TILE_ROWS ? 2 * PHI3_TILE_ROWS : rows;
+}
+
+phi3_status phi3_cpu_linear(const phi3_exec *exec, const phi3_matrix *weight, const float *x,
+                            size_t n_rows, float *y)
+{
+    int n_threads = exec->n_threads;
+    char *scratch = exec->scratch;
+    phi3_linear_layout layout = phi3_matrix_layout(weight, n_rows, n_threads);
+    job j = {
+        .kernels = phi3_cpu_kernels_current(),
+        .matrix = weight,
+        .x = x,
+        .n_rows = n_rows,
+        .y = y,
+        .int8 = {.n_rows = n_rows,
+                 .n_padded = phi3_matrix_padded_columns(weight),
+                 .codes = (int8_t *)scratch + layout.codes,
+                 .scales = (float *)(void *)(scratch + layout.scales),
+                 .sums = (float *)(void *)(scratch + layout.sums)},
+        .bfloat16 = (uint16_t *)(void *)(scratch + layout.bfloat16),
+        .few_rows_chunk = few_rows_chunk(weight->n_rows, n_threads),
+        .many_rows_chunk = phi3_matrix_panel_rows(weight, n_threads),
+    };
+    convert_activations(&j, n_threads);
+    return multiply(&j, count_chunks(&j), n_threads, scratch + layout.threads, layout.thread_size);
+}

@@ -1,0 +1,120 @@
+/* matrix.c - weight matrices of the CPU backend: creation, ways to multiply, scratch, embed. */
+#include "matrix.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu.h"
+#include "error.h"
+#include "gemm.h"
+#include "isa.h"
+#include "kernels/matrix_parts.h"
+
+/* Up to these many rows our own kernels are faster than expanding the weights for oneDNN. */
+enum { MAX_INT8_ROWS = 8, MAX_FLOAT_ROWS = 16 };
+
+enum { PANEL_BYTES = 512 * 1024, CACHE_LINE = 64 };
+
+phi3_status phi3_cpu_matrix_create(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
+                                   phi3_matrix **matrix, phi3_error *error)
+{
+    size_t n_rows = 0;
+    PHI3_TRY(phi3_parts_check(parts, n_parts, &n_rows, error));
+    PHI3_TRY(phi3_gemm_prepare(error));
+    phi3_matrix *created = malloc(sizeof *created + n_parts * sizeof *parts);
+    if (!created)
+        return phi3_fail_memory(error, "a weight matrix");
+    created->n_rows = n_rows;
+    created->n_columns = parts[0].n_columns;
+    created->compute = compute;
+    created->n_parts = n_parts;
+    memcpy(created->parts, parts, n_parts * sizeof *parts);
+    *matrix = created;
+    return PHI3_OK;
+}
+
+void phi3_cpu_matrix_free(phi3_matrix *matrix)
+{
+    free(matrix);
+}
+
+phi3_way phi3_matrix_way(const phi3_matrix *matrix, const phi3_tensor *part, size_t n_rows)
+{
+    bool exact = matrix->compute == PHI3_COMPUTE_FLOAT32;
+    if (!exact && phi3_cpu_kernels_current()->int8_product[part->dtype] && n_rows <= MAX_INT8_ROWS)
+        return PHI3_WAY_INT8;
+    if (n_rows <= MAX_FLOAT_ROWS)
+        return PHI3_WAY_FLOAT;
+    if (!exact && part->dtype != PHI3_F32 && phi3_isa_has_bfloat16())
+        return PHI3_WAY_GEMM_BF16;
+    return PHI3_WAY_GEMM_F32;
+}
+
+bool phi3_part_is_ready(const phi3_tensor *part, phi3_dtype dtype)
+{
+    size_t element = dtype == PHI3_F32 ? sizeof(float) : sizeof(uint16_t);
+    return part->dtype == dtype && (uintptr_t)part->data % element == 0;
+}
+
+/* ---- Scratch --------------------------------------------------------------------------------- */
+
+static size_t lines(size_t size)
+{
+    return (size + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+size_t phi3_matrix_padded_columns(const phi3_matrix *matrix)
+{
+    return (matrix->n_columns + PHI3_INT8_GROUP - 1) / PHI3_INT8_GROUP * PHI3_INT8_GROUP;
+}
+
+size_t phi3_matrix_panel_rows(const phi3_matrix *matrix, int n_threads)
+{
+    size_t cached = PANEL_BYTES / (matrix->n_columns * sizeof(uint16_t));
+    size_t share = matrix->n_rows / (2 * (size_t)n_threads);
+    size_t rows = smaller(smaller(cached, share), PHI3_PANEL_ROWS) / 16 * 16;
+    return rows < 32 ? 32 : rows;
+}
+
+phi3_linear_layout phi3_matrix_layout(const phi3_matrix *matrix, size_t n_rows, int n_threads)
+{
+    size_t int8_rows = smaller(n_rows, MAX_INT8_ROWS);
+    size_t padded = phi3_matrix_padded_columns(matrix);
+    size_t panel = phi3_matrix_panel_rows(matrix, n_threads) * matrix->n_columns * sizeof(float);
+    size_t tile = PHI3_TILE_ROWS * PHI3_TILE_COLUMNS * sizeof(float);
+    phi3_linear_layout layout = {.codes = 0};
+    layout.scales = layout.codes + lines(int8_rows * padded);
+    layout.sums = layout.scales + lines(int8_rows * (padded / PHI3_INT8_BLOCK) * sizeof(float));
+    layout.bfloat16 = layout.sums + lines(int8_rows * (padded / PHI3_INT8_BLOCK) * sizeof(float));
+    layout.threads = layout.bfloat16;
+    if (n_rows > MAX_INT8_ROWS)
+        layout.threads += lines(n_rows * matrix->n_columns * sizeof(uint16_t));
+    layout.thread_size = lines(tile + (n_rows > MAX_INT8_ROWS ? panel : 0));
+    layout.total = layout.threads + (size_t)n_threads * layout.thread_size;
+    return layout;
+}
+
+size_t phi3_cpu_matrix_scratch(const phi3_matrix *matrix, size_t n_rows, int n_threads)
+{
+    return phi3_matrix_layout(matrix, n_rows, n_threads).total;
+}
+
+/* ---- Embed ----------------------------------------------------------------------------------- */
+
+phi3_status phi3_cpu_embed(const phi3_exec *exec, const phi3_matrix *table, const int32_t *ids,
+                           size_t n_rows, float *out)
+{
+    const phi3_cpu_kernels *kernels = phi3_cpu_kernels_current();
+#pragma omp parallel for num_threads(exec->n_threads) if (n_rows > 8)
+    for (size_t r = 0; r < n_rows; r++) {
+        phi3_dtype dtype;
+        const void *row = phi3_parts_row(table->parts, (size_t)ids[r], &dtype);
+        kernels->dequantize_row(dtype, row, table->n_columns, out + r * table->n_columns);
+    }
+    return PHI3_OK;
+}

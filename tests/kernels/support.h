@@ -1,0 +1,181 @@
+/*
+ * support.h - what the kernel tests share: random numbers, random weights of every format, and the
+ * runs over instruction sets.
+ */
+#ifndef PHI3_KERNEL_TEST_SUPPORT_H
+#define PHI3_KERNEL_TEST_SUPPORT_H
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "kernels/backend.h"
+#include "kernels/blocks.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/float16.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* ---- Random numbers -------------------------------------------------------------------------- */
+
+/* splitmix64; every test seeds it. */
+static uint64_t random_state;
+
+static inline uint64_t random_bits(void)
+{
+    uint64_t z = random_state += 0x9e3779b97f4a7c15;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+    return z ^ (z >> 31);
+}
+
+static inline double random_unit(void)
+{
+    return (double)(random_bits() >> 11) * 0x1p-53;
+}
+
+/* Roughly normal, deviation 1. */
+static inline float random_normal(void)
+{
+    double sum = 0;
+    for (int i = 0; i < 12; i++)
+        sum += random_unit();
+    return (float)(sum - 6);
+}
+
+static inline float *random_floats(size_t count)
+{
+    float *values = test_malloc((count ? count : 1) * sizeof *values);
+    for (size_t i = 0; i < count; i++)
+        values[i] = random_normal();
+    return values;
+}
+
+/* ---- Random weights -------------------------------------------------------------------------- */
+
+static const phi3_dtype all_dtypes[] = {PHI3_F32,  PHI3_F16,  PHI3_BF16, PHI3_Q4_0,   PHI3_Q4_1,
+                                        PHI3_Q5_0, PHI3_Q5_1, PHI3_Q8_0, PHI3_Q2_K,   PHI3_Q3_K,
+                                        PHI3_Q4_K, PHI3_Q5_K, PHI3_Q6_K, PHI3_IQ4_NL, PHI3_IQ4_XS};
+
+/* Where the float16 scales of a block stand; SIZE_MAX: there is no second one. */
+static inline void scale_offsets(phi3_dtype dtype, size_t offsets[2])
+{
+    offsets[0] = 0;
+    offsets[1] = SIZE_MAX;
+    switch (dtype) {
+    case PHI3_Q4_1:
+        offsets[1] = offsetof(phi3_block_q4_1, m);
+        break;
+    case PHI3_Q5_1:
+        offsets[1] = offsetof(phi3_block_q5_1, m);
+        break;
+    case PHI3_Q4_K:
+        offsets[1] = offsetof(phi3_block_q4_k, dmin);
+        break;
+    case PHI3_Q5_K:
+        offsets[1] = offsetof(phi3_block_q5_k, dmin);
+        break;
+    case PHI3_Q2_K:
+        offsets[0] = offsetof(phi3_block_q2_k, d);
+        offsets[1] = offsetof(phi3_block_q2_k, dmin);
+        break;
+    case PHI3_Q3_K:
+        offsets[0] = offsetof(phi3_block_q3_k, d);
+        break;
+    case PHI3_Q6_K:
+        offsets[0] = offsetof(phi3_block_q6_k, d);
+        break;
+    default:
+        break;
+    }
+}
+
+/* Any bytes make a block; its scales are drawn of ordinary size and both signs. */
+static inline void fill_block(phi3_dtype dtype, uint8_t *block)
+{
+    size_t bytes = phi3_dtype_traits(dtype)->block_bytes, offsets[2];
+    for (size_t i = 0; i < bytes; i++)
+        block[i] = (uint8_t)random_bits();
+    scale_offsets(dtype, offsets);
+    for (int s = 0; s < 2; s++) {
+        if (offsets[s] == SIZE_MAX)
+            continue;
+        uint16_t half = phi3_f16_from_f32(0.02f * random_normal());
+        memcpy(block + offsets[s], &half, sizeof half);
+    }
+}
+
+/* Weights in new memory (freed with test_free(tensor.data - misalignment)): random, `misalignment`
+ * bytes past an aligned address. */
+static inline phi3_tensor random_tensor(phi3_dtype dtype, size_t n_rows, size_t n_columns,
+                                        size_t misalignment)
+{
+    size_t row_bytes = phi3_dtype_row_bytes(dtype, n_columns);
+    uint8_t *memory = test_malloc(n_rows * row_bytes + misalignment);
+    uint8_t *data = memory + misalignment;
+    size_t block_bytes = phi3_dtype_traits(dtype)->block_bytes;
+    for (size_t at = 0; at < n_rows * row_bytes; at += block_bytes) {
+        float value = random_normal();
+        uint16_t half = dtype == PHI3_F16 ? phi3_f16_from_f32(value) : phi3_bf16_from_f32(value);
+        if (dtype == PHI3_F32)
+            memcpy(data + at, &value, sizeof value);
+        else if (dtype == PHI3_F16 || dtype == PHI3_BF16)
+            memcpy(data + at, &half, sizeof half);
+        else
+            fill_block(dtype, data + at);
+    }
+    return (phi3_tensor){dtype, n_rows, n_columns, data};
+}
+
+/* ---- Backends and instruction sets ----------------------------------------------------------- */
+
+/* Scratch of exactly the size that was asked for, so that a sanitizer sees a step beyond it. */
+static inline phi3_exec make_exec(const phi3_backend *backend, int n_threads, size_t size)
+{
+    void *scratch = backend->allocate(size);
+    assert_non_null(scratch);
+    memset(scratch, 0xff, size); /* NaN: what an op reads it must have written */
+    return (phi3_exec){n_threads, scratch, size};
+}
+
+static inline void free_exec(const phi3_backend *backend, phi3_exec *exec)
+{
+    backend->release(exec->scratch);
+}
+
+/*
+ * Runs `tests` of this program once per instruction set that the machine has. The level is chosen
+ * once per process, so each level gets a process of its own.
+ */
+static inline int run_on_every_isa(char **argv, int (*tests)(void))
+{
+    if (getenv("PHI3_CPU_ISA"))
+        return tests();
+    int failures = 0;
+    for (phi3_isa level = PHI3_ISA_PORTABLE; level <= phi3_isa_current(); level++) {
+        fflush(NULL);
+        pid_t child = fork();
+        if (child == 0) {
+            setenv("PHI3_CPU_ISA", phi3_isa_name(level), 1);
+            execv("/proc/self/exe", argv);
+            _exit(127);
+        }
+        int status = 0;
+        if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
+            fprintf(stderr, "failed at PHI3_CPU_ISA=%s\n", phi3_isa_name(level));
+            failures++;
+        }
+    }
+    return failures;
+}
+
+#endif

@@ -1,0 +1,328 @@
+/*
+ * test_linear.c - linear and embed of every backend, format and instruction set, against sums in
+ * double over the expanded weights.
+ */
+#include "support.h"
+
+/* ---- What the result may differ by ------------------------------------------------------------ */
+
+typedef struct expectation {
+    double value;
+    double magnitude; /* sum of |w x| */
+    double rounding;  /* sum over blocks of 32: the most that |x| is off in 8 bits, times sum |w| */
+} expectation;
+
+static expectation expect(const float *w, const float *x, size_t n_columns)
+{
+    expectation e = {0, 0, 0};
+    for (size_t b = 0; b < n_columns; b += 32) {
+        double largest = 0, weights = 0;
+        for (size_t i = b; i < n_columns && i < b + 32; i++) {
+            e.value += (double)w[i] * x[i];
+            e.magnitude += fabs((double)w[i] * x[i]);
+            largest = fmax(largest, fabs((double)x[i]));
+            weights += fabs((double)w[i]);
+        }
+        e.rounding += largest / 254 * weights;
+    }
+    return e;
+}
+
+/*
+ * float32: a sum of n products is within n * 2^-24 of sum |w x|; ours are sums of partial sums and
+ * stay far below 2e-6 of it at these sizes.
+ * auto: the larger of two bounds. bfloat16 rounds w and x by 2^-8 each: 2^-7 of sum |w x|. 8-bit
+ * activations are off by half a step, largest / 254, for each element of a block.
+ */
+static double tolerance(const expectation *e, phi3_dtype dtype, phi3_compute compute)
+{
+    double exact = 2e-6 * e->magnitude + 1e-30;
+    if (compute == PHI3_COMPUTE_FLOAT32 || dtype == PHI3_F32)
+        return exact;
+    return exact + fmax(0x1.02p-7 * e->magnitude, e->rounding);
+}
+
+/* ---- One product ------------------------------------------------------------------------------ */
+
+typedef struct product_case {
+    const phi3_backend *backend;
+    const phi3_tensor *parts;
+    size_t n_parts;
+    phi3_compute compute;
+    int n_threads;
+    size_t n_rows;
+} product_case;
+
+/* Compares y with the truth; the squares of errors and values go to *error and *power. */
+static void compare(const product_case *c, const float *x, const float *y, double *error,
+                    double *power)
+{
+    size_t n_columns = c->parts[0].n_columns, n_out = 0, column = 0;
+    for (size_t p = 0; p < c->n_parts; p++)
+        n_out += c->parts[p].n_rows;
+    float *w = test_malloc(n_columns * sizeof *w);
+    for (size_t p = 0; p < c->n_parts; p++) {
+        const phi3_tensor *part = &c->parts[p];
+        size_t row_bytes = phi3_dtype_row_bytes(part->dtype, n_columns);
+        for (size_t o = 0; o < part->n_rows; o++, column++) {
+            phi3_dequantize_row(part->dtype, (const char *)part->data + o * row_bytes, n_columns,
+                                w);
+            for (size_t r = 0; r < c->n_rows; r++) {
+                expectation e = expect(w, x + r * n_columns, n_columns);
+                double off = fabs(y[r * n_out + column] - e.value);
+                if (!(off <= tolerance(&e, part->dtype, c->compute)))
+                    fail_msg("%s %s: row %zu of %zu, output %zu of %zu, %zu columns: %g, not %g",
+                             c->backend->name, phi3_dtype_traits(part->dtype)->name, r, c->n_rows,
+                             column, n_out, n_columns, y[r * n_out + column], e.value);
+                *error += off * off;
+                *power += e.value * e.value;
+            }
+        }
+    }
+    test_free(w);
+}
+
+static void check_product(const product_case *c, double *error, double *power)
+{
+    const phi3_backend *backend = c->backend;
+    size_t n_columns = c->parts[0].n_columns, n_out = 0;
+    for (size_t p = 0; p < c->n_parts; p++)
+        n_out += c->parts[p].n_rows;
+    phi3_matrix *matrix = NULL;
+    assert_int_equal(backend->matrix_create(c->parts, c->n_parts, c->compute, &matrix, NULL),
+                     PHI3_OK);
+    phi3_exec exec =
+        make_exec(backend, c->n_threads, backend->matrix_scratch(matrix, c->n_rows, c->n_threads));
+    float *x = random_floats(c->n_rows * n_columns);
+    float *y = test_malloc(c->n_rows * n_out * sizeof *y);
+    memset(y, 0xff, c->n_rows * n_out * sizeof *y);
+    assert_int_equal(backend->linear(&exec, matrix, x, c->n_rows, y), PHI3_OK);
+    compare(c, x, y, error, power);
+    test_free(y);
+    test_free(x);
+    free_exec(backend, &exec);
+    backend->matrix_free(matrix);
+}
+
+/* Over the backends that can run, a format at one size, and both ways to compute. */
+static void check_shape(phi3_dtype dtype, size_t n_rows, size_t n_out, size_t n_columns,
+                        size_t misalignment)
+{
+    size_t n_backends;
+    const phi3_backend *const *backends = phi3_backend_list(&n_backends);
+    phi3_tensor w = random_tensor(dtype, n_out, n_columns, misalignment);
+    for (size_t b = 0; b < n_backends; b++) {
+        for (int exact = 0; exact < 2; exact++) {
+            product_case c = {backends[b],
+                              &w,
+                              1,
+                              exact ? PHI3_COMPUTE_FLOAT32 : PHI3_COMPUTE_AUTO,
+                              1 + (int)(random_bits() % 2),
+                              n_rows};
+            double error = 0, power = 0;
+            check_product(&c, &error, &power);
+            /* The bounds above are for the worst case; on the whole errors cancel. */
+            if (n_out >= 33)
+                assert_true(error <= (exact ? 1e-12 : 1e-4) * power);
+        }
+    }
+    test_free((uint8_t *)w.data - misalignment);
+}
+
+static void every_format_and_size(void **state)
+{
+    (void)state;
+    random_state = 1;
+    const size_t rows[] = {1, 3, 17, 64}, outs[] = {1, 7, 33};
+    for (size_t d = 0; d < COUNT(all_dtypes); d++) {
+        size_t block = phi3_dtype_traits(all_dtypes[d])->block_size;
+        /* For blocks of 32, numbers of blocks that fill no group and no pair. */
+        const size_t columns[] = {block, block == 1 ? 37 : 3 * block, block == 256 ? 512 : 544};
+        for (size_t r = 0; r < COUNT(rows); r++)
+            for (size_t o = 0; o < COUNT(outs); o++)
+                for (size_t i = 0; i < COUNT(columns); i++)
+                    check_shape(all_dtypes[d], rows[r], outs[o], columns[i], 0);
+    }
+}
+
+/* Rows longer than a tile, more outputs than a panel, and data at odd addresses. */
+static void large_and_misaligned(void **state)
+{
+    (void)state;
+    random_state = 2;
+    for (size_t d = 0; d < COUNT(all_dtypes); d++) {
+        check_shape(all_dtypes[d], 1, 200, 1280, 1);
+        check_shape(all_dtypes[d], 9, 150, 1280, 1);
+        check_shape(all_dtypes[d], 20, 150, 1280, 3);
+    }
+}
+
+/* Parts of different formats below each other write their own columns of y. */
+static void mixed_parts(void **state)
+{
+    (void)state;
+    random_state = 3;
+    size_t n_backends;
+    const phi3_backend *const *backends = phi3_backend_list(&n_backends);
+    const size_t rows[] = {1, 5, 12, 40};
+    phi3_tensor parts[] = {random_tensor(PHI3_Q4_K, 21, 512, 0), random_tensor(PHI3_F32, 1, 512, 0),
+                           random_tensor(PHI3_Q6_K, 130, 512, 0),
+                           random_tensor(PHI3_BF16, 9, 512, 0)};
+    for (size_t b = 0; b < n_backends; b++) {
+        for (size_t r = 0; r < COUNT(rows); r++) {
+            product_case c = {backends[b], parts, 4, PHI3_COMPUTE_AUTO, 2, rows[r]};
+            double error = 0, power = 0;
+            check_product(&c, &error, &power);
+        }
+    }
+    for (size_t p = 0; p < COUNT(parts); p++)
+        test_free((void *)parts[p].data);
+}
+
+/* ---- Properties ------------------------------------------------------------------------------- */
+
+static void run_linear(const phi3_backend *backend, const phi3_matrix *matrix, int n_threads,
+                       const float *x, size_t n_rows, float *y)
+{
+    phi3_exec exec =
+        make_exec(backend, n_threads, backend->matrix_scratch(matrix, n_rows, n_threads));
+    assert_int_equal(backend->linear(&exec, matrix, x, n_rows, y), PHI3_OK);
+    free_exec(backend, &exec);
+}
+
+/* The number of threads changes nothing, to the bit. */
+static void threads_do_not_matter(void **state)
+{
+    (void)state;
+    random_state = 4;
+    const phi3_dtype dtypes[] = {PHI3_Q4_1, PHI3_Q5_K, PHI3_BF16, PHI3_F32};
+    const size_t rows[] = {1, 6, 30};
+    enum { N_OUT = 300, N_COLUMNS = 768 };
+    for (size_t d = 0; d < COUNT(dtypes); d++) {
+        phi3_tensor w = random_tensor(dtypes[d], N_OUT, N_COLUMNS, 0);
+        phi3_matrix *matrix = NULL;
+        assert_int_equal(phi3_backend_cpu.matrix_create(&w, 1, PHI3_COMPUTE_AUTO, &matrix, NULL),
+                         PHI3_OK);
+        for (size_t r = 0; r < COUNT(rows); r++) {
+            size_t bytes = rows[r] * N_OUT * sizeof(float);
+            float *x = random_floats(rows[r] * N_COLUMNS);
+            float *one = test_malloc(bytes), *many = test_malloc(bytes);
+            run_linear(&phi3_backend_cpu, matrix, 1, x, rows[r], one);
+            run_linear(&phi3_backend_cpu, matrix, 3, x, rows[r], many);
+            assert_memory_equal(one, many, bytes);
+            test_free(x);
+            test_free(one);
+            test_free(many);
+        }
+        phi3_backend_cpu.matrix_free(matrix);
+        test_free((void *)w.data);
+    }
+}
+
+/* Activations of zero give zero, one that is not finite gives a row that is not. */
+static void special_activations(void **state)
+{
+    (void)state;
+    random_state = 5;
+    enum { N_OUT = 9, N_COLUMNS = 256 };
+    const size_t rows[] = {2, 40};
+    for (size_t d = 0; d < COUNT(all_dtypes); d++) {
+        phi3_tensor w = random_tensor(all_dtypes[d], N_OUT, N_COLUMNS, 0);
+        phi3_matrix *matrix = NULL;
+        assert_int_equal(phi3_backend_cpu.matrix_create(&w, 1, PHI3_COMPUTE_AUTO, &matrix, NULL),
+                         PHI3_OK);
+        for (size_t r = 0; r < COUNT(rows); r++) {
+            float *x = random_floats(rows[r] * N_COLUMNS);
+            float *y = test_malloc(rows[r] * N_OUT * sizeof *y);
+            memset(x, 0, N_COLUMNS * sizeof *x);
+            x[N_COLUMNS + 77] = NAN;
+            run_linear(&phi3_backend_cpu, matrix, 1, x, rows[r], y);
+            for (size_t o = 0; o < N_OUT; o++) {
+                assert_true(y[o] == 0);
+                assert_true(isnan(y[N_OUT + o]));
+            }
+            test_free(x);
+            test_free(y);
+        }
+        phi3_backend_cpu.matrix_free(matrix);
+        test_free((void *)w.data);
+    }
+}
+
+static void embed_expands_rows(void **state)
+{
+    (void)state;
+    random_state = 6;
+    size_t n_backends;
+    const phi3_backend *const *backends = phi3_backend_list(&n_backends);
+    enum { N_ROWS = 40, N_COLUMNS = 768, N_IDS = 20 };
+    int32_t ids[N_IDS];
+    for (size_t i = 0; i < N_IDS; i++)
+        ids[i] = (int32_t)(random_bits() % N_ROWS);
+    float *out = test_malloc(N_IDS * N_COLUMNS * sizeof *out);
+    float *row = test_malloc(N_COLUMNS * sizeof *row);
+    for (size_t d = 0; d < COUNT(all_dtypes); d++) {
+        phi3_tensor w = random_tensor(all_dtypes[d], N_ROWS, N_COLUMNS, 1);
+        size_t row_bytes = phi3_dtype_row_bytes(w.dtype, N_COLUMNS);
+        for (size_t b = 0; b < n_backends; b++) {
+            phi3_matrix *table = NULL;
+            assert_int_equal(backends[b]->matrix_create(&w, 1, PHI3_COMPUTE_AUTO, &table, NULL),
+                             PHI3_OK);
+            phi3_exec exec =
+                make_exec(backends[b], 2, backends[b]->matrix_scratch(table, N_IDS, 2));
+            assert_int_equal(backends[b]->embed(&exec, table, ids, N_IDS, out), PHI3_OK);
+            for (size_t i = 0; i < N_IDS; i++) {
+                phi3_dequantize_row(w.dtype, (const char *)w.data + (size_t)ids[i] * row_bytes,
+                                    N_COLUMNS, row);
+                assert_memory_equal(out + i * N_COLUMNS, row, N_COLUMNS * sizeof *row);
+            }
+            free_exec(backends[b], &exec);
+            backends[b]->matrix_free(table);
+        }
+        test_free((uint8_t *)w.data - 1);
+    }
+    test_free(out);
+    test_free(row);
+}
+
+static void bad_parts_are_refused(void **state)
+{
+    (void)state;
+    size_t n_backends;
+    const phi3_backend *const *backends = phi3_backend_list(&n_backends);
+    static const uint8_t data[4096];
+    const phi3_tensor bad[][2] = {
+        {{PHI3_F32, 2, 32, data}, {PHI3_F32, 2, 16, data}},   /* widths differ */
+        {{PHI3_Q4_0, 2, 32, data}, {PHI3_Q8_0, 2, 48, data}}, /* half a block */
+        {{PHI3_F32, 2, 32, data}, {(phi3_dtype)9, 2, 32, data}},
+        {{PHI3_F32, 0, 32, data}, {PHI3_F32, 0, 32, data}},
+        {{PHI3_F32, SIZE_MAX, 32, data}, {PHI3_F32, 2, 32, data}},
+    };
+    for (size_t b = 0; b < n_backends; b++) {
+        for (size_t i = 0; i < COUNT(bad); i++) {
+            phi3_matrix *matrix = NULL;
+            phi3_error error = {.message = ""};
+            assert_int_not_equal(
+                backends[b]->matrix_create(bad[i], 2, PHI3_COMPUTE_AUTO, &matrix, &error), PHI3_OK);
+            assert_null(matrix);
+            assert_true(error.message[0] != '\0');
+        }
+    }
+}
+
+static int all_tests(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_format_and_size), cmocka_unit_test(large_and_misaligned),
+        cmocka_unit_test(mixed_parts),           cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(special_activations),   cmocka_unit_test(embed_expands_rows),
+        cmocka_unit_test(bad_parts_are_refused),
+    };
+    return cmocka_run_group_tests_name("linear", tests, NULL, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    (void)argc;
+    return run_on_every_isa(argv, all_tests);
+}
