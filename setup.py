@@ -1,6 +1,7 @@
 """Builds phi3._phi3 by calling CMake: configure, build, install the component `python`.
 
-How to build is written in CMakeLists.txt."""
+How to build is written in CMakeLists.txt.
+"""
 
 import os
 import subprocess
@@ -15,15 +16,25 @@ ROOT = Path(__file__).resolve().parent
 
 class CMakeBuild(build_ext):
     def build_extension(self, ext: Extension) -> None:
-        build = Path(self.build_temp).resolve()
-        package = Path(self.get_ext_fullpath(ext.name)).resolve().parent
+        # Fresh, because pip's isolated environment with CMake, Ninja and oneDNN is another each time.
         cmake(
-            *["-S", ROOT, "-B", build, "-G", "Ninja", "-DPHI3_PYTHON=ON", "-DPHI3_TESTS=OFF"],
+            *["--fresh", "-S", ROOT, "-B", self.build_temp, "-G", "Ninja"],
+            *["-DPHI3_PYTHON=ON", "-DPHI3_TESTS=OFF"],
             f"-DPHI3_PYTHON_EXECUTABLE={sys.executable}",
             *os.environ.get("CMAKE_ARGS", "").split(),
         )
-        cmake("--build", build, "--target", "phi3_python")
-        cmake("--install", build, "--component", "python", "--prefix", package, "--strip")
+        cmake("--build", self.build_temp, "--target", "phi3_python")
+        self.install(ext)
+
+    def install(self, ext: Extension) -> None:
+        """Puts the module and the libraries that go with it into the package."""
+        package = Path(self.get_ext_fullpath(ext.name)).resolve().parent
+        cmake("--install", self.build_temp, "--component", "python", "--prefix", package, "--strip")
+
+    def copy_extensions_to_source(self) -> None:
+        """What an editable install calls in place of the installation into a wheel."""
+        for ext in self.extensions:
+            self.install(ext)
 
 
 def cmake(*arguments: object) -> None:
