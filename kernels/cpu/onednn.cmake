@@ -31,11 +31,15 @@ add_library(phi3_onednn INTERFACE)
 target_link_libraries(phi3_onednn INTERFACE DNNL::dnnl)
 
 # A oneDNN from PyPI is put beside the target that needs it, so that what is installed stands alone;
-# one from the system is found by the dynamic linker.
+# one from the system is found by the dynamic linker. `cmake --install --strip` strips it too.
 function(phi3_install_onednn target destination component)
   if(NOT onednn_directory MATCHES "^/usr/")
     set_target_properties(${target} PROPERTIES INSTALL_RPATH "$ORIGIN" BUILD_RPATH "$ORIGIN;${onednn_directory}")
     install(PROGRAMS ${onednn_file} DESTINATION ${destination} RENAME ${onednn_soname}
             COMPONENT ${component})
+    set(installed "\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${destination}/${onednn_soname}")
+    install(CODE "if(CMAKE_INSTALL_DO_STRIP AND EXISTS \"${CMAKE_STRIP}\")
+  execute_process(COMMAND \"${CMAKE_STRIP}\" --strip-unneeded \"${installed}\")
+endif()" COMPONENT ${component})
   endif()
 endfunction()

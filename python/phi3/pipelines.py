@@ -43,6 +43,9 @@ _POSTPROCESS = {
 }
 
 
+_RETURNING = ("return_tensors", "return_full_text")
+
+
 class Chat:
     """One conversation, told apart from a list of prompts."""
 
@@ -176,22 +179,26 @@ def _check_arguments(kwargs: dict[str, Any]) -> None:
         )
 
 
+def _without_overruled(defaults: dict[str, Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The constructor's arguments that a call leaves in force: a generation_config replaces all
+    generation settings, and one way to say what to return replaces another."""
+    overruled = set(FIELDS) if kwargs.get("generation_config") is not None else set()
+    if any(kwargs.get(name) is not None for name in _RETURNING):
+        overruled.update(_RETURNING)
+    return {name: value for name, value in defaults.items() if name not in overruled}
+
+
 class _Call:
     """One call of a pipeline: its arguments, sorted by the step that they are for."""
 
     def __init__(self, pipe: TextGenerationPipeline, kwargs: dict[str, Any]) -> None:
         self.pipe = pipe
         self.model, self.tokenizer = pipe.model, pipe.tokenizer
-        defaults = dict(pipe.defaults)
-        if kwargs.get("generation_config") is not None:
-            defaults = {k: v for k, v in defaults.items() if k not in FIELDS or k in _PREPROCESS}
-            defaults.pop("max_length", None)
-        if any(kwargs.get(name) is not None for name in ("return_tensors", "return_full_text")):
-            defaults.pop("return_tensors", None)
-            defaults.pop("return_full_text", None)
-        given = {**defaults, **kwargs}
+        given = {**_without_overruled(pipe.defaults, kwargs), **kwargs}
         self.first = {name: given[name] for name in _PREPROCESS if given.get(name) is not None}
         self.last = {name: given[name] for name in _POSTPROCESS if given.get(name) is not None}
+        if "max_length" not in kwargs:  # in the constructor it is no limit for the tokenizer
+            self.first.pop("max_length", None)
         dropped = (_PREPROCESS | _POSTPROCESS) - {"max_length"}
         self.generation = {name: value for name, value in given.items() if name not in dropped}
         self._settle_generation()
