@@ -1,0 +1,375 @@
+/*
+ * test_attention.c - rope_append and attention of every backend and instruction set.
+ *
+ * The truth is computed in double from plain arrays of keys and values: no pages, no blocks. Several
+ * sequences share a batch, as core/forward.c packs them.
+ */
+#include "support.h"
+
+enum { MAX_SPANS = 3 };
+
+typedef struct sequence {
+    size_t n_past;
+    size_t n_rows;
+} sequence;
+
+typedef struct geometry {
+    size_t n_heads, n_kv_heads, head_dim, rotary_dim, window;
+    phi3_dtype dtype; /* of the cache */
+    sequence sequences[MAX_SPANS];
+    size_t n_sequences;
+} geometry;
+
+/* One batch after some past, with its inputs and its truth. */
+typedef struct batch {
+    geometry g;
+    size_t n_rows, row_floats, n_layers, layer;
+    float *qkv;                                  /* [n_rows][row_floats] */
+    float *cosine, *sine;                        /* [n_rows][rotary_dim / 2] */
+    double *keys[MAX_SPANS], *values[MAX_SPANS]; /* [positions][n_kv_heads][head_dim] as stored */
+    void **pages[MAX_SPANS];
+    size_t n_pages[MAX_SPANS];
+    phi3_kv_span spans[MAX_SPANS];
+    phi3_attention attention;
+} batch;
+
+/* ---- Building a batch ------------------------------------------------------------------------- */
+
+static double as_stored(phi3_dtype dtype, double value)
+{
+    return dtype == PHI3_F32 ? (float)value : phi3_f16_to_f32(phi3_f16_from_f32((float)value));
+}
+
+/* Puts random keys and values of the past into pages and into the truth. */
+static void fill_past(batch *b, size_t s)
+{
+    const geometry *g = &b->g;
+    const phi3_kv_layout *kv = &b->attention.kv;
+    size_t element = phi3_kv_element_bytes(g->dtype);
+    for (size_t p = 0; p < g->sequences[s].n_past; p++) {
+        for (size_t i = 0; i < 2 * g->n_kv_heads * g->head_dim; i++) {
+            size_t value = i / (g->n_kv_heads * g->head_dim),
+                   head = i / g->head_dim % g->n_kv_heads;
+            size_t at = p % PHI3_PAGE_POSITIONS * g->head_dim + i % g->head_dim;
+            char *to =
+                phi3_kv_head(kv, b->pages[s][p / PHI3_PAGE_POSITIONS], b->layer, value, head) +
+                at * element;
+            float number = random_normal();
+            uint16_t half = phi3_f16_from_f32(number);
+            memcpy(to, g->dtype == PHI3_F32 ? (void *)&number : (void *)&half, element);
+            (value ? b->values[s] : b->keys[s])[p * g->n_kv_heads * g->head_dim +
+                                                i % (g->n_kv_heads * g->head_dim)] =
+                as_stored(g->dtype, number);
+        }
+    }
+}
+
+static void add_sequence(batch *b, size_t s, size_t first_row)
+{
+    const geometry *g = &b->g;
+    sequence q = g->sequences[s];
+    size_t positions = q.n_past + q.n_rows, floats = g->n_kv_heads * g->head_dim;
+    b->n_pages[s] = (positions + PHI3_PAGE_POSITIONS - 1) / PHI3_PAGE_POSITIONS;
+    b->pages[s] = test_malloc(b->n_pages[s] * sizeof(void *));
+    for (size_t p = 0; p < b->n_pages[s]; p++) {
+        b->pages[s][p] = phi3_backend_cpu.allocate(phi3_kv_page_bytes(&b->attention.kv));
+        assert_non_null(b->pages[s][p]);
+        memset(b->pages[s][p], 0xff, phi3_kv_page_bytes(&b->attention.kv));
+    }
+    b->keys[s] = test_malloc(positions * floats * sizeof(double));
+    b->values[s] = test_malloc(positions * floats * sizeof(double));
+    b->spans[s] = (phi3_kv_span){b->pages[s], q.n_past, first_row, q.n_rows};
+    fill_past(b, s);
+}
+
+static batch make_batch(geometry g)
+{
+    batch b = {.g = g, .n_layers = 2, .layer = 1};
+    for (size_t s = 0; s < g.n_sequences; s++)
+        b.n_rows += g.sequences[s].n_rows;
+    b.row_floats = (g.n_heads + 2 * g.n_kv_heads) * g.head_dim;
+    b.qkv = random_floats(b.n_rows * b.row_floats);
+    b.cosine = random_floats(b.n_rows * g.rotary_dim / 2);
+    b.sine = random_floats(b.n_rows * g.rotary_dim / 2);
+    b.attention = (phi3_attention){.kv = {g.dtype, b.n_layers, g.n_kv_heads, g.head_dim},
+                                   .layer = b.layer,
+                                   .n_heads = g.n_heads,
+                                   .rotary_dim = g.rotary_dim,
+                                   .sliding_window = g.window,
+                                   .n_spans = g.n_sequences};
+    size_t first_row = 0;
+    for (size_t s = 0; s < g.n_sequences; s++) {
+        add_sequence(&b, s, first_row);
+        first_row += g.sequences[s].n_rows;
+    }
+    return b;
+}
+
+static void free_batch(batch *b)
+{
+    for (size_t s = 0; s < b->g.n_sequences; s++) {
+        for (size_t p = 0; p < b->n_pages[s]; p++)
+            phi3_backend_cpu.release(b->pages[s][p]);
+        test_free(b->pages[s]);
+        test_free(b->keys[s]);
+        test_free(b->values[s]);
+    }
+    test_free(b->qkv);
+    test_free(b->cosine);
+    test_free(b->sine);
+}
+
+/* ---- The truth ------------------------------------------------------------------------------- */
+
+/* Element i of a rotated head. */
+static double rotated(const batch *b, size_t row, const float *head, size_t i)
+{
+    size_t half = b->g.rotary_dim / 2;
+    const float *cosine = b->cosine + row * half, *sine = b->sine + row * half;
+    if (i < half)
+        return (double)head[i] * cosine[i] - (double)head[i + half] * sine[i];
+    if (i < 2 * half)
+        return (double)head[i] * cosine[i - half] + (double)head[i - half] * sine[i - half];
+    return head[i];
+}
+
+/* Checks that the op stored the batch's keys and values, then takes what it stored as the truth: a
+ * rounding of the last bit in float16 must not count twice. */
+static void check_stored(const batch *b, const float *before, size_t s)
+{
+    const geometry *g = &b->g;
+    size_t floats = g->n_kv_heads * g->head_dim;
+    double unit = g->dtype == PHI3_F32 ? 0x1p-22 : 0x1p-10;
+    for (size_t r = 0; r < g->sequences[s].n_rows; r++) {
+        size_t row = b->spans[s].first_row + r, p = g->sequences[s].n_past + r;
+        const float *keys = before + row * b->row_floats + g->n_heads * g->head_dim;
+        for (size_t i = 0; i < 2 * floats; i++) {
+            size_t value = i / floats, head = i % floats / g->head_dim, d = i % g->head_dim;
+            double want = value ? keys[i] : rotated(b, row, keys + head * g->head_dim, d);
+            const char *at =
+                phi3_kv_head(&b->attention.kv, b->pages[s][p / PHI3_PAGE_POSITIONS], b->layer,
+                             value, head) +
+                (p % PHI3_PAGE_POSITIONS * g->head_dim + d) * phi3_kv_element_bytes(g->dtype);
+            double got = g->dtype == PHI3_F32 ? phi3_load_f32(at) : phi3_load_f16(at);
+            assert_true(fabs(got - want) <= unit * (fabs(want) + 1));
+            (value ? b->values[s] : b->keys[s])[p * floats + i % floats] = got;
+        }
+    }
+}
+
+/* softmax(q k / sqrt(head_dim)) v for one head of one row: out [head_dim]. */
+static void true_attention(const batch *b, size_t s, size_t r, size_t head, const float *query,
+                           double *out)
+{
+    const geometry *g = &b->g;
+    size_t position = g->sequences[s].n_past + r;
+    size_t kv_head = head / (g->n_heads / g->n_kv_heads);
+    double total = 0;
+    memset(out, 0, g->head_dim * sizeof *out);
+    for (size_t j = 0; j <= position; j++) {
+        if (g->window && position - j >= g->window)
+            continue;
+        const double *key = b->keys[s] + (j * g->n_kv_heads + kv_head) * g->head_dim;
+        const double *value = b->values[s] + (j * g->n_kv_heads + kv_head) * g->head_dim;
+        double dot = 0;
+        for (size_t i = 0; i < g->head_dim; i++)
+            dot += query[i] * key[i];
+        double weight = exp(dot / sqrt((double)g->head_dim)); /* small enough in double */
+        for (size_t i = 0; i < g->head_dim; i++)
+            out[i] += weight * value[i];
+        total += weight;
+    }
+    for (size_t i = 0; i < g->head_dim; i++)
+        out[i] /= total;
+}
+
+/* Scores of some tens times 2^-24 give weights that are off by 1e-6 or so, and values are about 1. */
+static void check_attention(const batch *b, const phi3_backend *backend, const float *out)
+{
+    const geometry *g = &b->g;
+    double *want = test_malloc(g->head_dim * sizeof *want);
+    for (size_t s = 0; s < g->n_sequences; s++) {
+        for (size_t r = 0; r < g->sequences[s].n_rows; r++) {
+            size_t row = b->spans[s].first_row + r;
+            for (size_t h = 0; h < g->n_heads; h++) {
+                true_attention(b, s, r, h, b->qkv + row * b->row_floats + h * g->head_dim, want);
+                const float *got = out + (row * g->n_heads + h) * g->head_dim;
+                for (size_t i = 0; i < g->head_dim; i++)
+                    if (!(fabs(got[i] - want[i]) <= 1e-5))
+                        fail_msg("%s: sequence %zu, row %zu, head %zu, element %zu: %g, not %g",
+                                 backend->name, s, r, h, i, got[i], want[i]);
+            }
+        }
+    }
+    test_free(want);
+}
+
+/* ---- The tests ------------------------------------------------------------------------------- */
+
+static void check(const phi3_backend *backend, geometry g, int n_threads)
+{
+    batch b = make_batch(g);
+    b.attention.spans = b.spans;
+    size_t bytes = b.n_rows * b.row_floats * sizeof(float);
+    float *before = test_malloc(bytes);
+    memcpy(before, b.qkv, bytes);
+
+    phi3_exec exec = make_exec(backend, n_threads,
+                               backend->attention_scratch(&b.attention, b.n_rows, n_threads));
+    assert_int_equal(backend->rope_append(&exec, &b.attention, b.cosine, b.sine, b.qkv), PHI3_OK);
+    for (size_t s = 0; s < g.n_sequences; s++)
+        check_stored(&b, before, s);
+    for (size_t row = 0; row < b.n_rows; row++)
+        for (size_t i = 0; i < g.n_heads * g.head_dim; i++) {
+            const float *head = before + row * b.row_floats + i / g.head_dim * g.head_dim;
+            double want = rotated(&b, row, head, i % g.head_dim);
+            double got = b.qkv[row * b.row_floats + i];
+            assert_true(fabs(got - want) <= 0x1p-22 * (fabs(want) + 1));
+        }
+
+    float *out = random_floats(b.n_rows * g.n_heads * g.head_dim);
+    assert_int_equal(backend->attention(&exec, &b.attention, b.qkv, out), PHI3_OK);
+    check_attention(&b, backend, out);
+
+    test_free(out);
+    test_free(before);
+    free_exec(backend, &exec);
+    free_batch(&b);
+}
+
+static void check_everywhere(geometry g)
+{
+    size_t n_backends;
+    const phi3_backend *const *backends = phi3_backend_list(&n_backends);
+    for (size_t b = 0; b < n_backends; b++)
+        for (int dtype = 0; dtype < 2; dtype++) {
+            g.dtype = dtype ? PHI3_F16 : PHI3_F32;
+            check(backends[b], g, 1 + (int)(random_bits() % 2));
+        }
+}
+
+static void heads_and_dimensions(void **state)
+{
+    (void)state;
+    random_state = 1;
+    const size_t dims[] = {64, 80, 96, 128, 20}, groups[] = {1, 3, 4};
+    for (size_t d = 0; d < COUNT(dims); d++) {
+        for (size_t i = 0; i < COUNT(groups); i++) {
+            geometry g = {.n_heads = 2 * groups[i],
+                          .n_kv_heads = 2,
+                          .head_dim = dims[d],
+                          .rotary_dim = i == 1 ? dims[d] / 4 * 3 / 2 * 2 : dims[d],
+                          .sequences = {{5, 3}, {70, 1}},
+                          .n_sequences = 2};
+            check_everywhere(g);
+        }
+    }
+}
+
+static void page_boundaries(void **state)
+{
+    (void)state;
+    random_state = 2;
+    const size_t lengths[] = {0, 1, 62, 63, 64, 65, 127, 128};
+    for (size_t a = 0; a < COUNT(lengths); a++) {
+        for (size_t r = 1; r <= 3; r++) {
+            geometry g = {.n_heads = 3,
+                          .n_kv_heads = 1,
+                          .head_dim = 64,
+                          .rotary_dim = 64,
+                          .sequences = {{lengths[a], r}},
+                          .n_sequences = 1};
+            check_everywhere(g);
+        }
+    }
+}
+
+/* Long prompts: more rows than a unit holds, across pages, next to others. */
+static void prefill(void **state)
+{
+    (void)state;
+    random_state = 3;
+    geometry g = {.n_heads = 4,
+                  .n_kv_heads = 2,
+                  .head_dim = 96,
+                  .rotary_dim = 96,
+                  .sequences = {{0, 150}, {130, 1}, {60, 33}},
+                  .n_sequences = 3};
+    check_everywhere(g);
+    g.n_kv_heads = 1;
+    g.n_heads = 40; /* more heads on a kv head than a unit has queries */
+    g.head_dim = g.rotary_dim = 16;
+    check_everywhere(g);
+}
+
+static void sliding_windows(void **state)
+{
+    (void)state;
+    random_state = 4;
+    const size_t windows[] = {1, 5, 64, 100, 1000};
+    for (size_t w = 0; w < COUNT(windows); w++) {
+        geometry g = {.n_heads = 3,
+                      .n_kv_heads = 3,
+                      .head_dim = 32,
+                      .rotary_dim = 32,
+                      .window = windows[w],
+                      .sequences = {{200, 1}, {0, 90}, {63, 2}},
+                      .n_sequences = 3};
+        check_everywhere(g);
+    }
+}
+
+/* Scores that would overflow without the running maximum, and a maximum that comes last. */
+static void large_scores(void **state)
+{
+    (void)state;
+    random_state = 5;
+    enum { POSITIONS = 130, DIM = 16 };
+    size_t n_backends;
+    const phi3_backend *const *backends = phi3_backend_list(&n_backends);
+    for (size_t b = 0; b < n_backends; b++) {
+        const phi3_backend *backend = backends[b];
+        phi3_attention a = {.kv = {PHI3_F32, 1, 1, DIM}, .n_heads = 1, .n_spans = 1};
+        void *pages[3];
+        for (int p = 0; p < 3; p++)
+            assert_non_null(pages[p] = backend->allocate(phi3_kv_page_bytes(&a.kv)));
+        phi3_kv_span span = {pages, 0, 0, POSITIONS};
+        a.spans = &span;
+        float *qkv = random_floats(POSITIONS * 3 * DIM), *out = random_floats(POSITIONS * DIM);
+        for (size_t r = 0; r < POSITIONS; r++)
+            for (size_t i = 0; i < DIM; i++) {
+                qkv[(r * 3 + 0) * DIM + i] = 40;
+                qkv[(r * 3 + 1) * DIM + i] = (float)r; /* each key scores 160 more than the last */
+                qkv[(r * 3 + 2) * DIM + i] = (float)(r + i);
+            }
+        phi3_exec exec = make_exec(backend, 2, backend->attention_scratch(&a, POSITIONS, 2));
+        assert_int_equal(backend->rope_append(&exec, &a, NULL, NULL, qkv), PHI3_OK);
+        assert_int_equal(backend->attention(&exec, &a, qkv, out), PHI3_OK);
+        for (size_t r = 0; r < POSITIONS; r++)
+            for (size_t i = 0; i < DIM; i++) /* the row's own value wins outright */
+                assert_true(out[r * DIM + i] == (float)(r + i));
+        free_exec(backend, &exec);
+        test_free(qkv);
+        test_free(out);
+        for (int p = 0; p < 3; p++)
+            backend->release(pages[p]);
+    }
+}
+
+static int all_tests(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(heads_and_dimensions),
+        cmocka_unit_test(page_boundaries),
+        cmocka_unit_test(prefill),
+        cmocka_unit_test(sliding_windows),
+        cmocka_unit_test(large_scores),
+    };
+    return cmocka_run_group_tests_name("attention", tests, NULL, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    (void)argc;
+    return run_on_every_isa(argv, all_tests);
+}
