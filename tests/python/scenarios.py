@@ -79,3 +79,27 @@ GENERATE = {
     ),
     "the model's own defaults": ([prompt(9)], None, {}),
 }
+
+# SmolLM2's greedy texts, in float32 mode. No choice in them is closer than 0.03 % of the logits' range.
+SMOLLM2_COUNT = 40
+SMOLLM2_TEXTS = (
+    "The capital of France is",
+    "Once upon a time, in a village by the sea,",
+    "def fibonacci(n):",
+)
+SMOLLM2_CHATS = (
+    ["What is the capital of France?"],
+    ["Name a fruit that is yellow."],
+    [
+        "What is the capital of France?",
+        "The capital of France is Paris.",
+        "And what river flows through it?",
+    ],
+)
+PROSE_TOKENS = 1000
+
+
+def chat(turns: list[str]) -> list[dict[str, str]]:
+    """Messages: the user speaks first, then they take turns."""
+    roles = ("user", "assistant")
+    return [{"role": roles[i % 2], "content": content} for i, content in enumerate(turns)]

@@ -61,3 +61,13 @@ def load_llama_gguf(path):
     assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
     model.tie_weights()
     return model.eval()
+
+
+def load_gguf_tokenizer(path):
+    return transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+
+
+def perplexity(model, ids: list[int]) -> float:
+    truth = torch.tensor(ids[1:])
+    loss = torch.nn.functional.cross_entropy(torch.tensor(logits(model, ids)[:-1]), truth)
+    return float(torch.exp(loss))

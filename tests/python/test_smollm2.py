@@ -1,0 +1,144 @@
+"""A trained model: the embedded default, SmolLM2-135M, as its GGUF and rewritten as a Phi-3 checkpoint."""
+
+import json
+import time
+from pathlib import Path
+
+import checkpoints
+import gguf
+import gguf_models
+import numpy as np
+import phi3_under_test as phi
+import pytest
+import scenarios
+
+DATA = Path(__file__).parents[1] / "data"
+GOLDEN = json.loads((DATA / "goldens.json").read_text(encoding="utf-8"))["smollm2"]
+PROSE = GOLDEN["prose"][: scenarios.PROSE_TOKENS]
+
+
+@pytest.fixture(scope="module")
+def exact(smollm2_path):
+    return phi.load(smollm2_path, "cpu", "float32")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(smollm2):
+    return smollm2[1]
+
+
+def greedy_texts(model, tokenizer) -> list[str]:
+    arguments = {"do_sample": False, "max_new_tokens": scenarios.SMOLLM2_COUNT}
+    return [
+        tokenizer.decode(phi.generate(model, [ids], **arguments)[0]) for ids in GOLDEN["prompts"]
+    ]
+
+
+def perplexity(logits: np.ndarray, ids: list[int]) -> float:
+    rows = logits[:-1].astype(np.float64)
+    rows -= rows.max(axis=1, keepdims=True)
+    chosen = rows[np.arange(len(rows)), ids[1:]]
+    return float(np.exp((np.log(np.exp(rows).sum(axis=1)) - chosen).mean()))
+
+
+def test_prompts_get_the_ids_of_transformers(tokenizer):
+    prompts = [tokenizer(text)["input_ids"] for text in scenarios.SMOLLM2_TEXTS]
+    for turns in scenarios.SMOLLM2_CHATS:
+        chat = scenarios.chat(turns)
+        prompts.append(
+            tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
+        )
+    assert [list(ids) for ids in prompts] == GOLDEN["prompts"]
+    prose = (DATA / "prose.txt").read_text(encoding="utf-8")
+    assert list(tokenizer(prose)["input_ids"]) == GOLDEN["prose"]
+
+
+def test_float32_mode_writes_the_texts_of_transformers(exact, tokenizer):
+    assert greedy_texts(exact, tokenizer) == GOLDEN["texts"]
+
+
+def test_perplexity(exact, smollm2):
+    """float32 mode has transformers' perplexity; the default mode stays within one percent of it."""
+    reference = perplexity(phi.logits(exact, PROSE), PROSE)
+    assert reference == pytest.approx(GOLDEN["perplexity"], rel=1e-4)
+    assert perplexity(phi.logits(smollm2[0], PROSE), PROSE) == pytest.approx(reference, rel=0.01)
+
+
+@pytest.mark.live
+def test_float32_logits_are_those_of_transformers(exact, smollm2_path):
+    """Over 300 tokens, expanded and un-permuted by transformers itself."""
+    import transformers_oracle as oracle
+
+    expected = oracle.logits(oracle.load_llama_gguf(smollm2_path), PROSE[:300])
+    difference = np.abs(phi.logits(exact, PROSE[:300]) - expected).max()
+    assert difference <= 1e-3 * (expected.max() - expected.min())
+
+
+@pytest.fixture(scope="module")
+def as_phi3(smollm2_path, scratch):
+    """as_phi3(dtype) -> directory: q, k, v and gate, up joined, the permutation undone."""
+    cfg = checkpoints.BASE | {
+        "vocab_size": 49152,
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "max_position_embeddings": 8192,
+        "original_max_position_embeddings": 8192,
+        "tie_word_embeddings": True,
+        "eos_token_id": 2,
+        "pad_token_id": 2,
+    }
+    reader = gguf.GGUFReader(smollm2_path)
+    theta = reader.get_field("llama.rope.freq_base").contents()
+    epsilon = reader.get_field("llama.attention.layer_norm_rms_epsilon").contents()
+    cfg |= {"rope_theta": theta, "rms_norm_eps": epsilon}
+    held = {t.name: gguf.quants.dequantize(t.data, t.tensor_type) for t in reader.tensors}
+    weights = gguf_models.phi3_weights(cfg, held)
+
+    def write(dtype: str) -> Path:
+        directory = scratch / f"smollm2-{dtype}"
+        return checkpoints.write_directory(directory, cfg | {"torch_dtype": dtype}, weights, dtype)
+
+    return write
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_as_a_phi3_checkpoint_it_writes_the_same(as_phi3, tokenizer, dtype):
+    """Rounding the weights to bfloat16 changes no word of these texts, in transformers either."""
+    model = phi.load(as_phi3(dtype), "cpu", "float32")
+    assert greedy_texts(model, tokenizer) == GOLDEN["texts"]
+
+
+def test_the_capital_of_france(smollm2):
+    import phi3
+
+    pipe = phi3.pipeline("text-generation", model=smollm2[0], tokenizer=smollm2[1])
+    messages = scenarios.chat(["What is the capital of France?"])
+    answer = pipe(messages, max_new_tokens=32, do_sample=False)[0]["generated_text"][-1]
+    assert answer["role"] == "assistant"
+    assert "Paris" in answer["content"]
+
+
+def test_a_second_turn_computes_only_what_is_new(smollm2):
+    """The same words as from scratch, in a fraction of the time that the first turn took."""
+    import phi3
+
+    model, tokenizer = smollm2
+    story = tokenizer.decode(GOLDEN["prose"])
+    messages = scenarios.chat(["Read this text.\n" + story])
+    arguments = {"max_new_tokens": 4, "do_sample": False, "eos_token_id": None}
+    pipe = phi3.pipeline("text-generation", model=model, tokenizer=tokenizer)
+
+    begun = time.monotonic()
+    messages = pipe(messages, **arguments)[0]["generated_text"]
+    first = time.monotonic() - begun
+    messages = messages + [{"role": "user", "content": "What did the clerk learn?"}]
+    begun = time.monotonic()
+    reused = pipe(messages, **arguments)[0]["generated_text"][-1]
+    second = time.monotonic() - begun
+
+    fresh = phi3.pipeline("text-generation", model=model, tokenizer=tokenizer)
+    assert reused == fresh(messages, **arguments)[0]["generated_text"][-1]
+    assert second < first / 3
