@@ -1,0 +1,348 @@
+/*
+ * tokenizer_decode.c - ids to text. In: ids, one by one. Out: text, as soon as it is decided; bytes
+ * that may still become a character wait. phi3_tokenizer_decode and the stream decoder both run on
+ * this, so that a stream joins to what decode gives.
+ *
+ * What a token adds to the text is computed at load (phi3_decoder_prepare). Left to do here are
+ * the things that depend on the neighbours:
+ *   byte_fallback  a run of byte tokens is text when all of it is UTF-8; if not, each of its bytes
+ *                  becomes U+FFFD
+ *   byte_level     the bytes of all tokens are one text; what is not UTF-8 becomes U+FFFD
+ *   strip          the text loses spaces at its very beginning
+ */
+#include "tokenizer_parts.h"
+#include "utf8.h"
+
+static const char REPLACEMENT[] = "\xEF\xBF\xBD"; /* U+FFFD */
+
+/* ---- At load: what each token adds --------------------------------------------------------------------------- */
+
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                                  : -1;
+}
+
+/* "<0xE2>" -> 0xE2; -1 for other text. */
+static int16_t byte_of(const char *text, size_t size)
+{
+    if (size != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>')
+        return -1;
+    int high = hex_digit(text[3]), low = hex_digit(text[4]);
+    return high < 0 || low < 0 ? -1 : (int16_t)(high * 16 + low);
+}
+
+/* Byte-level spelling -> bytes; text with a character outside the alphabet stays as it is. */
+static bool spell_bytes(const phi3_token *token, phi3_bytes *out)
+{
+    out->size = 0;
+    for (size_t i = 0; i < token->text_size; i += phi3_character_size(token->text + i)) {
+        int byte = phi3_character_to_byte(phi3_character_at(token->text + i));
+        if (byte < 0) {
+            out->size = 0;
+            return phi3_bytes_append(out, token->text, token->text_size);
+        }
+        char as_char = (char)byte;
+        if (!phi3_bytes_append(out, &as_char, 1))
+            return false;
+    }
+    return true;
+}
+
+static bool begins_with(const phi3_bytes *in, size_t at, const phi3_decoder_step *step)
+{
+    return in->size - at >= step->pattern_size &&
+           memcmp(in->bytes + at, step->pattern, step->pattern_size) == 0;
+}
+
+static bool apply_step(const phi3_decoder_step *step, const phi3_bytes *in, phi3_bytes *out)
+{
+    out->size = 0;
+    size_t at = 0;
+    if (step->strip) {
+        for (size_t n = 0; n < step->count && begins_with(in, at, step); n++)
+            at += step->pattern_size;
+        return phi3_bytes_append(out, in->bytes + at, in->size - at);
+    }
+    bool enough_memory = phi3_bytes_append(out, "", 0);
+    while (enough_memory && at < in->size) {
+        bool found = begins_with(in, at, step);
+        enough_memory = found ? phi3_bytes_append(out, step->content, step->content_size)
+                              : phi3_bytes_append(out, in->bytes + at, 1);
+        at += found ? step->pattern_size : 1;
+    }
+    return enough_memory;
+}
+
+static bool prepare_token(phi3_tokenizer *tokenizer, phi3_token *token, phi3_bytes texts[2])
+{
+    const phi3_decoder *decoder = &tokenizer->decoder;
+    phi3_bytes *text = &texts[0];
+    text->size = 0;
+    if (decoder->byte_level ? !spell_bytes(token, text)
+                            : !phi3_bytes_append(text, token->text, token->text_size))
+        return false;
+    for (size_t i = 0; i < decoder->n_steps; i++) {
+        phi3_bytes *next = text == &texts[0] ? &texts[1] : &texts[0];
+        if (!apply_step(&decoder->steps[i], text, next))
+            return false;
+        text = next;
+    }
+    if (decoder->byte_fallback)
+        token->byte = byte_of(text->bytes, text->size);
+    if (token->byte >= 0) {
+        text->size = 0;
+        char as_char = (char)token->byte;
+        if (!phi3_bytes_append(text, &as_char, 1))
+            return false;
+    }
+    bool is_spelling =
+        text->size == token->text_size && memcmp(text->bytes, token->text, text->size) == 0;
+    token->bytes = is_spelling
+                       ? token->text
+                       : phi3_vocabulary_keep(&tokenizer->vocabulary, text->bytes, text->size);
+    token->bytes_size = (uint32_t)text->size;
+    return token->bytes != NULL;
+}
+
+phi3_status phi3_decoder_prepare(phi3_tokenizer *tokenizer, phi3_error *error)
+{
+    phi3_bytes texts[2] = {{0}, {0}};
+    bool enough_memory = true;
+    for (size_t id = 0; enough_memory && id < tokenizer->vocabulary.count; id++) {
+        phi3_token *token = &tokenizer->vocabulary.tokens[id];
+        if (token->text != NULL)
+            enough_memory = prepare_token(tokenizer, token, texts);
+    }
+    free(texts[0].bytes);
+    free(texts[1].bytes);
+    return enough_memory ? PHI3_OK : phi3_fail_memory(error, "a vocabulary");
+}
+
+static const char *keep(phi3_tokenizer *tokenizer, const char *text)
+{
+    return phi3_vocabulary_keep(&tokenizer->vocabulary, text, strlen(text));
+}
+
+static phi3_status add_step(phi3_tokenizer *tokenizer, phi3_decoder_step step, phi3_error *error)
+{
+    phi3_decoder *decoder = &tokenizer->decoder;
+    phi3_decoder_step *steps = realloc(decoder->steps, (decoder->n_steps + 1) * sizeof *steps);
+    if (steps != NULL)
+        decoder->steps = steps;
+    if (steps == NULL || step.pattern == NULL || step.content == NULL)
+        return phi3_fail_memory(error, "a decoder");
+    step.pattern_size = strlen(step.pattern);
+    step.content_size = strlen(step.content);
+    steps[decoder->n_steps++] = step;
+    return PHI3_OK;
+}
+
+phi3_status phi3_decoder_replace(phi3_tokenizer *tokenizer, const char *pattern,
+                                 const char *content, phi3_error *error)
+{
+    phi3_decoder_step step = {.pattern = keep(tokenizer, pattern),
+                              .content = keep(tokenizer, content)};
+    return add_step(tokenizer, step, error);
+}
+
+phi3_status phi3_decoder_strip_tokens(phi3_tokenizer *tokenizer, const char *content, size_t count,
+                                      phi3_error *error)
+{
+    phi3_decoder_step step = {
+        .strip = true, .pattern = keep(tokenizer, content), .content = "", .count = count};
+    return add_step(tokenizer, step, error);
+}
+
+phi3_status phi3_decoder_strip_text(phi3_tokenizer *tokenizer, const char *content, size_t count,
+                                    phi3_error *error)
+{
+    phi3_decoder *decoder = &tokenizer->decoder;
+    decoder->strip = count;
+    decoder->strip_content = keep(tokenizer, content);
+    decoder->strip_content_size = strlen(content);
+    return decoder->strip_content != NULL ? PHI3_OK : phi3_fail_memory(error, "a decoder");
+}
+
+/* ---- Text that is decided ---------------------------------------------------------------------------------------- */
+
+/* Appends whole characters, less what is stripped from the beginning of the text. */
+static bool write_text(phi3_decoding *decoding, const char *text, size_t size)
+{
+    const phi3_decoder *decoder = &decoding->tokenizer->decoder;
+    while (decoding->strip_left > 0 && size > 0) {
+        size_t step = decoder->strip_content_size;
+        if (size < step || memcmp(text, decoder->strip_content, step) != 0) {
+            decoding->strip_left = 0;
+            break;
+        }
+        decoding->strip_left--;
+        text += step;
+        size -= step;
+    }
+    return phi3_bytes_append(&decoding->out, text, size);
+}
+
+/* A run of byte tokens is over. */
+static bool end_run(phi3_decoding *decoding)
+{
+    phi3_bytes *run = &decoding->pending;
+    if (run->size == 0)
+        return true;
+    size_t valid = 0, step;
+    while (valid < run->size &&
+           (step = phi3_utf8_character(run->bytes + valid, run->size - valid)) > 0)
+        valid += step;
+    bool enough_memory = true;
+    if (valid == run->size) {
+        enough_memory = write_text(decoding, run->bytes, run->size);
+    } else {
+        for (size_t i = 0; enough_memory && i < run->size; i++)
+            enough_memory = write_text(decoding, REPLACEMENT, 3);
+    }
+    run->size = 0;
+    return enough_memory;
+}
+
+/* How many bytes at `text`, where no whole character stands, begin one: 0 to 3. */
+static size_t beginning_size(const char *text, size_t size)
+{
+    if ((uint8_t)*text < 0xC2 || (uint8_t)*text > 0xF4)
+        return 0;
+    size_t whole = phi3_character_size(text);
+    char completed[4] = {text[0], size > 1 ? text[1] : '\0', '\x80', '\x80'};
+    if (phi3_utf8_character(completed, sizeof completed) != whole)
+        return 1; /* the lead allows not every second byte */
+    size_t length = 2;
+    while (length < whole && length < size && phi3_is_continuation(text[length]))
+        length++;
+    return length;
+}
+
+/* Decides as much of the pending bytes as can be. */
+static bool write_bytes(phi3_decoding *decoding, bool last)
+{
+    phi3_bytes *pending = &decoding->pending;
+    size_t done = 0;
+    bool enough_memory = true;
+    while (enough_memory && done < pending->size) {
+        const char *text = pending->bytes + done;
+        size_t left = pending->size - done;
+        size_t valid = 0, step;
+        while ((step = phi3_utf8_character(text + valid, left - valid)) > 0)
+            valid += step;
+        enough_memory = write_text(decoding, text, valid);
+        done += valid;
+        text += valid;
+        left -= valid;
+        if (left == 0)
+            break;
+        size_t begun = beginning_size(text, left);
+        if (begun == left && !last)
+            break; /* the next token may complete it */
+        enough_memory = enough_memory && write_text(decoding, REPLACEMENT, 3);
+        done += begun > 0 ? begun : 1;
+    }
+    pending->size -= done;
+    if (pending->size > 0)
+        memmove(pending->bytes, pending->bytes + done, pending->size);
+    return enough_memory;
+}
+
+/* ---- Token by token -------------------------------------------------------------------------------------------------- */
+
+void phi3_decoding_begin(phi3_decoding *decoding, const phi3_tokenizer *tokenizer,
+                         bool skip_special_tokens)
+{
+    *decoding = (phi3_decoding){.tokenizer = tokenizer,
+                                .skip_special_tokens = skip_special_tokens,
+                                .strip_left = tokenizer->decoder.strip};
+}
+
+/* Metaspace's first token: its marks become nothing. */
+static bool write_without_marks(phi3_decoding *decoding, const phi3_token *token)
+{
+    const phi3_decoder *decoder = &decoding->tokenizer->decoder;
+    bool enough_memory = true;
+    for (size_t i = 0; enough_memory && i < token->text_size;) {
+        size_t step = phi3_character_size(token->text + i);
+        if (step != decoder->mark_size || memcmp(token->text + i, decoder->mark, step) != 0)
+            enough_memory = write_text(decoding, token->text + i, step);
+        i += step;
+    }
+    return enough_memory;
+}
+
+static bool put_token(phi3_decoding *decoding, const phi3_token *token)
+{
+    const phi3_decoder *decoder = &decoding->tokenizer->decoder;
+    bool is_first = !decoding->begun;
+    decoding->begun = true;
+    if (decoder->byte_level)
+        return phi3_bytes_append(&decoding->pending, token->bytes, token->bytes_size) &&
+               write_bytes(decoding, false);
+    if (decoder->byte_fallback) {
+        if (token->byte >= 0)
+            return phi3_bytes_append(&decoding->pending, token->bytes, 1);
+        if (!end_run(decoding))
+            return false;
+    }
+    if (is_first && decoder->mark != NULL)
+        return write_without_marks(decoding, token);
+    if (!is_first && decoder->join_with_spaces && !write_text(decoding, " ", 1))
+        return false;
+    return write_text(decoding, token->bytes, token->bytes_size);
+}
+
+phi3_status phi3_decoding_put(phi3_decoding *decoding, int32_t id, phi3_error *error)
+{
+    const phi3_token *token = phi3_vocabulary_token(&decoding->tokenizer->vocabulary, id);
+    if (token == NULL || (token->special && decoding->skip_special_tokens))
+        return PHI3_OK;
+    if (!put_token(decoding, token))
+        return phi3_fail_memory(error, "a decoded text");
+    return PHI3_OK;
+}
+
+phi3_status phi3_decoding_end(phi3_decoding *decoding, phi3_error *error)
+{
+    bool enough_memory =
+        decoding->tokenizer->decoder.byte_level ? write_bytes(decoding, true) : end_run(decoding);
+    decoding->pending.size = 0;
+    decoding->strip_left = decoding->tokenizer->decoder.strip;
+    decoding->begun = false;
+    return enough_memory ? PHI3_OK : phi3_fail_memory(error, "a decoded text");
+}
+
+void phi3_decoding_free(phi3_decoding *decoding)
+{
+    free(decoding->out.bytes);
+    free(decoding->pending.bytes);
+    *decoding = (phi3_decoding){0};
+}
+
+/* ---- All at once ------------------------------------------------------------------------------------------------------- */
+
+phi3_status phi3_tokenizer_decode(const phi3_tokenizer *tokenizer, const int32_t *ids, size_t count,
+                                  bool skip_special_tokens, char **text, size_t *size,
+                                  phi3_error *error)
+{
+    phi3_decoding decoding;
+    phi3_decoding_begin(&decoding, tokenizer, skip_special_tokens);
+    phi3_status status = PHI3_OK;
+    for (size_t i = 0; status == PHI3_OK && i < count; i++)
+        status = phi3_decoding_put(&decoding, ids[i], error);
+    if (status == PHI3_OK)
+        status = phi3_decoding_end(&decoding, error);
+    if (status == PHI3_OK && !phi3_bytes_append(&decoding.out, "", 0))
+        status = phi3_fail_memory(error, "a decoded text");
+    if (status == PHI3_OK) {
+        *text = decoding.out.bytes;
+        *size = decoding.out.size;
+        decoding.out.bytes = NULL;
+    }
+    phi3_decoding_free(&decoding);
+    return status;
+}
