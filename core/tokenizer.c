@@ -78,8 +78,8 @@ phi3_status phi3_tokenizer_finish(phi3_tokenizer *tokenizer, const char *file, p
         return phi3_fail(error, PHI3_ERROR_BAD_FILE, "%s: the vocabulary is empty", file);
     find_symbols(tokenizer);
     PHI3_TRY(phi3_merges_finish(tokenizer, error));
-    PHI3_TRY(phi3_decoder_prepare(tokenizer, error));
-    return phi3_added_finish(tokenizer, file, error);
+    PHI3_TRY(phi3_added_finish(tokenizer, file, error));
+    return phi3_decoder_prepare(tokenizer, error);
 }
 
 phi3_status phi3_tokenizer_load(const char *path, phi3_tokenizer **tokenizer, phi3_error *error)

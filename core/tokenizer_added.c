@@ -200,15 +200,30 @@ static int by_id(const void *a, const void *b)
     return left->id < right->id ? -1 : left->id > right->id;
 }
 
-/* A token that is found in normalized text is itself normalized first. */
+/* A token that is found in normalized text is itself normalized first, and so it is decoded. Then
+ * tokenizers no longer knows it for special. */
+static phi3_status normalize_token(phi3_tokenizer *tokenizer, phi3_token *entry,
+                                   phi3_section *content, phi3_aligned texts[2], phi3_error *error)
+{
+    PHI3_TRY(phi3_normalize(tokenizer, content, texts, error));
+    if (content->size == entry->text_size &&
+        memcmp(content->bytes, entry->text, content->size) == 0)
+        return PHI3_OK;
+    entry->special = false;
+    entry->bytes = phi3_vocabulary_keep(&tokenizer->vocabulary, content->bytes, content->size);
+    entry->bytes_size = (uint32_t)content->size;
+    return entry->bytes != NULL ? PHI3_OK : phi3_fail_memory(error, "an added token");
+}
+
 static phi3_status add_to_trees(phi3_tokenizer *tokenizer, int32_t index, phi3_aligned texts[2],
                                 phi3_error *error)
 {
     phi3_added_tokens *added = &tokenizer->added;
     const phi3_added_token *token = &added->tokens[index];
-    phi3_section content = {.bytes = token->content, .size = strlen(token->content)};
+    phi3_token *entry = &tokenizer->vocabulary.tokens[token->id];
+    phi3_section content = {.bytes = entry->text, .size = entry->text_size};
     if (token->normalized)
-        PHI3_TRY(phi3_normalize(tokenizer, &content, texts, error));
+        PHI3_TRY(normalize_token(tokenizer, entry, &content, texts, error));
     phi3_trie *trie = token->normalized ? &added->normalized : &added->raw;
     if (content.size > 0 && !trie_add(trie, content.bytes, content.size, index))
         return phi3_fail_memory(error, "the added tokens of a tokenizer");

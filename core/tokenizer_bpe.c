@@ -241,8 +241,9 @@ phi3_status phi3_bpe_encode(const phi3_tokenizer *tokenizer, phi3_merger *merger
 {
     if (tokenizer->ignore_merges) {
         int32_t id = whole_token(tokenizer, merger, piece, size);
+        size_t spelled = tokenizer->byte_level ? merger->spelling.size : size;
         if (id >= 0)
-            return merger->emit(merger->target, (phi3_symbol){id, (uint32_t)size});
+            return merger->emit(merger->target, (phi3_symbol){id, (uint32_t)spelled});
     }
     merger->count = 0;
     size_t unknown = 0; /* bytes that wait to become one unknown token */
@@ -261,10 +262,11 @@ phi3_status phi3_bpe_encode(const phi3_tokenizer *tokenizer, phi3_merger *merger
             PHI3_TRY(add_symbol(tokenizer, merger, tokenizer->unk_id, unknown, error));
             unknown = 0;
         }
+        size_t spelled = tokenizer->byte_level ? phi3_spelled_size(piece[i]) : step;
         if (id >= 0)
-            PHI3_TRY(add_symbol(tokenizer, merger, id, step, error));
+            PHI3_TRY(add_symbol(tokenizer, merger, id, spelled, error));
         else if (is_unknown)
-            unknown += step;
+            unknown += spelled;
     }
     if (unknown > 0)
         PHI3_TRY(add_symbol(tokenizer, merger, tokenizer->unk_id, unknown, error));

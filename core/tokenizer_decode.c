@@ -35,14 +35,14 @@ static int16_t byte_of(const char *text, size_t size)
 }
 
 /* Byte-level spelling -> bytes; text with a character outside the alphabet stays as it is. */
-static bool spell_bytes(const phi3_token *token, phi3_bytes *out)
+static bool spell_bytes(const char *text, size_t size, phi3_bytes *out)
 {
     out->size = 0;
-    for (size_t i = 0; i < token->text_size; i += phi3_character_size(token->text + i)) {
-        int byte = phi3_character_to_byte(phi3_character_at(token->text + i));
+    for (size_t i = 0; i < size; i += phi3_character_size(text + i)) {
+        int byte = phi3_character_to_byte(phi3_character_at(text + i));
         if (byte < 0) {
             out->size = 0;
-            return phi3_bytes_append(out, token->text, token->text_size);
+            return phi3_bytes_append(out, text, size);
         }
         char as_char = (char)byte;
         if (!phi3_bytes_append(out, &as_char, 1))
@@ -81,8 +81,11 @@ static bool prepare_token(phi3_tokenizer *tokenizer, phi3_token *token, phi3_byt
     const phi3_decoder *decoder = &tokenizer->decoder;
     phi3_bytes *text = &texts[0];
     text->size = 0;
-    if (decoder->byte_level ? !spell_bytes(token, text)
-                            : !phi3_bytes_append(text, token->text, token->text_size))
+    /* An added token that is normalized has its bytes already. */
+    const char *source = token->bytes != NULL ? token->bytes : token->text;
+    size_t size = token->bytes != NULL ? token->bytes_size : token->text_size;
+    if (decoder->byte_level ? !spell_bytes(source, size, text)
+                            : !phi3_bytes_append(text, source, size))
         return false;
     for (size_t i = 0; i < decoder->n_steps; i++) {
         phi3_bytes *next = text == &texts[0] ? &texts[1] : &texts[0];

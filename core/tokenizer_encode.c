@@ -16,7 +16,8 @@ typedef struct encoder {
     phi3_pieces pieces;
     phi3_merger merger;
     phi3_section section; /* that the merger's symbols come from, */
-    size_t position;      /* and how much of it they have covered */
+    size_t position;      /* how many of its bytes they have covered, */
+    size_t inside;        /* and how much of the spelling of the byte there */
     phi3_error *error;
 } encoder;
 
@@ -32,12 +33,24 @@ static phi3_status add_id(encoder *state, int32_t id, phi3_offset offset)
     return PHI3_OK;
 }
 
+/* tokenizers measures byte-level symbols by their spelling. That matters where the vocabulary lacks
+ * a byte, as SmolLM2's does: it is dropped, and the places of later symbols are counted without it. */
 static phi3_status add_symbol(void *target, phi3_symbol symbol)
 {
     encoder *state = target;
     size_t start = state->position;
-    state->position += symbol.size;
-    return add_id(state, symbol.id, phi3_section_origin(&state->section, start, state->position));
+    if (!state->tokenizer->byte_level)
+        state->position += symbol.size;
+    for (size_t left = state->tokenizer->byte_level ? symbol.size : 0; left > 0;) {
+        size_t rest = phi3_spelled_size(state->section.bytes[state->position]) - state->inside;
+        bool whole = left >= rest;
+        state->position += whole;
+        state->inside = whole ? 0 : state->inside + left;
+        left -= whole ? rest : left;
+    }
+    return add_id(
+        state, symbol.id,
+        phi3_section_origin(&state->section, start, state->position + (state->inside > 0)));
 }
 
 /* ---- Sections --------------------------------------------------------------------------------------------------- */
@@ -51,6 +64,7 @@ static phi3_status encode_part(encoder *state, const phi3_section *section, phi3
     for (size_t i = 0; i < state->pieces.count; i++) {
         phi3_range piece = state->pieces.spans[i];
         state->position = piece.start;
+        state->inside = 0;
         PHI3_TRY(phi3_bpe_encode(state->tokenizer, &state->merger,
                                  state->section.bytes + piece.start, piece.end - piece.start,
                                  state->error));
@@ -100,32 +114,33 @@ static bool is_outer_space(const char *text)
     return character == phi3_byte_to_character(' ') || phi3_is_white_space(character);
 }
 
-/* Leaves the spaces that a token begins and ends with out of its span. */
-static void trim_offset(const encoder *state, const char *text, size_t size, size_t index,
-                        bool is_first)
+static size_t last_character(const char *text, size_t size)
+{
+    do
+        size--;
+    while (phi3_is_continuation(text[size]));
+    return size;
+}
+
+/* Leaves the spaces that a token begins and ends with out of its span. They are counted in its
+ * spelling; an added token's is the text that it took, with the white space that it swallowed. */
+static void trim_offset(const encoder *state, const char *text, size_t index, bool is_first)
 {
     const phi3_token *token = &state->tokenizer->vocabulary.tokens[state->out.ids[index]];
     phi3_offset *offset = &state->out.offsets[index];
+    const char *spelling = token->added < 0 ? token->text : text + offset->start;
+    size_t size = token->added < 0 ? token->text_size : offset->end - offset->start;
     size_t leading = 0, trailing = 0;
-    for (size_t i = 0; i < token->text_size && is_outer_space(token->text + i);
-         i += phi3_character_size(token->text + i))
-        leading++;
-    for (size_t i = token->text_size; i > 0; trailing++) {
-        do
-            i--;
-        while (phi3_is_continuation(token->text[i]));
-        if (!is_outer_space(token->text + i))
-            break;
-    }
-    if (leading > 0 && state->tokenizer->trim_keeps_prefix && (is_first || offset->start == 0))
-        leading--; /* add_prefix_space may have put it there */
-    for (; leading > 0 && offset->start < offset->end && offset->start < size; leading--)
+    for (size_t i = 0; i < size && is_outer_space(spelling + i); leading++)
+        i += phi3_character_size(spelling + i);
+    while (size > 0 && is_outer_space(spelling + (size = last_character(spelling, size))))
+        trailing++;
+    if (leading == 1 && state->tokenizer->trim_keeps_prefix && (is_first || offset->start == 0))
+        leading = 0; /* add_prefix_space may have put it there */
+    for (; leading > 0 && offset->start < offset->end; leading--)
         offset->start += phi3_character_size(text + offset->start);
-    for (; trailing > 0 && offset->end > offset->start; trailing--) {
-        do
-            offset->end--;
-        while (phi3_is_continuation(text[offset->end]));
-    }
+    for (; trailing > 0 && offset->end > offset->start; trailing--)
+        offset->end = last_character(text, offset->end);
 }
 
 static phi3_status add_specials(encoder *state, const int32_t *ids, size_t count)
@@ -162,7 +177,7 @@ static phi3_status encode(encoder *state, const char *text, size_t size)
     size_t first = state->out.count;
     PHI3_TRY(cut_added(state, &tokenizer->added.raw, &section, encode_raw));
     for (size_t i = first; tokenizer->trim_offsets && i < state->out.count; i++)
-        trim_offset(state, text, size, i, i == first);
+        trim_offset(state, text, i, i == first);
     return add_specials(state, tokenizer->suffix, tokenizer->suffix_count);
 }
 

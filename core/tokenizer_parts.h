@@ -288,7 +288,8 @@ void phi3_added_free(phi3_added_tokens *added);
 
 /* ---- The model: a piece -> ids -----------------------------------------------------------------------
 
- * A symbol is an id and how many bytes of the section it covers. The merger keeps the memory of one
+ * A symbol is an id and how many bytes of the section it covers; byte-level ones are measured in the
+ * byte-level spelling of the section. The merger keeps the memory of one
  * call of encode. */
 typedef struct phi3_symbol {
     int32_t id;
@@ -451,6 +452,12 @@ phi3_status phi3_decoder_prepare(phi3_tokenizer *tokenizer, phi3_error *error);
 /* The byte-level alphabet: byte -> its character, and back (-1: not in the alphabet). */
 uint32_t phi3_byte_to_character(uint8_t byte);
 int phi3_character_to_byte(uint32_t character);
+
+/* How many bytes of UTF-8 the byte's character has. */
+static inline size_t phi3_spelled_size(char byte)
+{
+    return phi3_byte_to_character((uint8_t)byte) < 0x80 ? 1 : 2;
+}
 
 /* ---- Small things ---------------------------------------------------------------------------------- */
 
