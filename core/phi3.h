@@ -382,6 +382,9 @@ PHI3_API phi3_status phi3_random_create(uint64_t seed, phi3_random **random, phi
 PHI3_API void phi3_random_free(phi3_random *random);
 PHI3_API void phi3_random_seed(phi3_random *random, uint64_t seed);
 
+/* The next 64 random bits, as torch.randint draws them for an int64. */
+PHI3_API uint64_t phi3_random_next(phi3_random *random);
+
 /* ---- Generation ----------------------------------------------------------------------------- */
 
 /* How to choose tokens and when to stop: the generation arguments of transformers by their names.

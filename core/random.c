@@ -64,10 +64,15 @@ void phi3_random_unlock(phi3_random *random)
     pthread_mutex_unlock(&random->lock);
 }
 
-uint64_t phi3_random_bits53(phi3_random *random)
+static uint64_t next_bits64(phi3_random *random)
 {
     uint64_t high = next_word(random), low = next_word(random);
-    return (high << 32 | low) & ((UINT64_C(1) << 53) - 1);
+    return high << 32 | low;
+}
+
+uint64_t phi3_random_bits53(phi3_random *random)
+{
+    return next_bits64(random) & ((UINT64_C(1) << 53) - 1);
 }
 
 float phi3_exponential_from_bits53(uint64_t bits)
@@ -102,4 +107,12 @@ void phi3_random_seed(phi3_random *random, uint64_t seed)
     phi3_random_lock(random);
     seed_state(random, (uint32_t)seed);
     phi3_random_unlock(random);
+}
+
+uint64_t phi3_random_next(phi3_random *random)
+{
+    phi3_random_lock(random);
+    uint64_t bits = next_bits64(random);
+    phi3_random_unlock(random);
+    return bits;
 }

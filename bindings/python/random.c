@@ -35,8 +35,14 @@ static PyObject *random_seed(PyObject *object, PyObject *seed)
     Py_RETURN_NONE;
 }
 
+static PyObject *random_next(PyObject *object, PyObject *Py_UNUSED(unused))
+{
+    return PyLong_FromUnsignedLongLong(phi3_random_next(((phi3_py_random *)object)->random));
+}
+
 static PyMethodDef random_methods[] = {
     {"seed", random_seed, METH_O, "Starts over from a seed."},
+    {"next", random_next, METH_NOARGS, "The next 64 random bits."},
     {NULL},
 };
 

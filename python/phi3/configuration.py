@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import _phi3
 from .errors import InvalidTypeError
@@ -23,6 +23,10 @@ def read_json(directory: str, name: str) -> dict[str, Any]:
 
 class Phi3Config:
     """Hyper-parameters as attributes. What a model's config.json says beyond them is kept too."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self, **entries: Any) -> None:
         self.__dict__.update(entries)

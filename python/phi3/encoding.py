@@ -57,7 +57,7 @@ def truncate(columns: dict[str, list], length: int, side: str) -> None:
         columns[name] = [cut(row) for row in rows]
 
 
-def pad(columns: dict[str, list], width: int, side: str, pad_token_id: int) -> None:
+def pad(columns: dict[str, list], width: int, side: str, pad_token_id: int | None) -> None:
     """Fills every row up to `width` with padding that the attention mask hides."""
     if side not in ("left", "right"):
         raise InvalidArgumentError(f"padding_side must be 'left' or 'right', not {side!r}")

@@ -11,7 +11,7 @@ import copy
 import json
 import os
 import warnings
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import InvalidArgumentError, UnsupportedError
 from .log import logger, warn_once
@@ -80,7 +80,7 @@ _REFUSED = [
 ]
 
 # Values beside None and the global default that ask for nothing.
-_NEUTRAL = {
+_NEUTRAL: dict[str, tuple] = {
     "guidance_scale": (1, 1.0),
     "num_beams": (1,),
     "sequence_bias": ({}, []),
@@ -108,6 +108,10 @@ _SILENT_WITHOUT_BEAMS = {"early_stopping": False, "length_penalty": 1.0}
 
 class GenerationConfig:
     """Generation arguments by name. What is not given is None: the model may choose."""
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
 
     def __init__(self, **kwargs: Any) -> None:
         for name in FIELDS:

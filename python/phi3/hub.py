@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _phi3
-from .errors import InvalidTypeError, ModelNotFoundError
+from .errors import InvalidArgumentError, InvalidTypeError, ModelNotFoundError
 
 DEFAULT_MODEL = "smollm2-135m"
 
@@ -34,6 +34,8 @@ def resolve(
     if not isinstance(name, (str, os.PathLike)):
         raise InvalidTypeError(f"a model's name must be a str or a path, not {type(name).__name__}")
     name = os.fspath(name)
+    if "\0" in name:
+        raise InvalidArgumentError(f"a model's name cannot hold a NUL character: {name!r}")
     try:
         path = _phi3.resolve(name, revision=revision, search_path=_embedded_model_directory())
     except ModelNotFoundError as not_here:

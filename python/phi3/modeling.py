@@ -27,16 +27,11 @@ _WITHOUT_EFFECT = {
 
 
 class Device(str):
-    """A device's name that also answers `type` and `index`, as torch.device does."""
+    """A device's name that also answers `type`, as torch.device does."""
 
     @property
     def type(self) -> str:
         return self.partition(":")[0]
-
-    @property
-    def index(self) -> int | None:
-        index = self.partition(":")[2]
-        return int(index) if index else None
 
 
 class Phi3ForCausalLM:

@@ -28,6 +28,7 @@ from .generation import FIELDS
 from .hub import DEFAULT_MODEL
 from .modeling import AutoModelForCausalLM, Phi3ForCausalLM
 from .outputs import GenerateOutput
+from .random import default_generator
 from .tokenization import AutoTokenizer, PreTrainedTokenizer
 
 # What holds for a pipeline where neither the call nor the model's files say anything.
@@ -140,7 +141,7 @@ class TextGenerationPipeline:
         inputs = _recognise(text_inputs)
         if isinstance(inputs, list):
             return list(call.run_all(inputs, batch_size))
-        if isinstance(inputs, Iterator) or _is_dataset(inputs):
+        if isinstance(inputs, types.GeneratorType) or _is_dataset(inputs):
             return call.run_all(inputs, batch_size)
         return call.run([call.preprocess(inputs)])[0]
 
@@ -253,6 +254,7 @@ class _Call:
 
     def run_all(self, inputs: Iterable, batch_size: int) -> Iterator[list[dict]]:
         """Records for each of many prompts, one batch at a time."""
+        default_generator.next()  # torch's DataLoader draws a seed here, so that seeded runs agree
         prompts = map(self.preprocess, inputs)
         while batch := list(itertools.islice(prompts, batch_size)):
             yield from self.run(batch, padded=batch_size > 1)
@@ -397,7 +399,9 @@ def _recognise_generator(inputs: Iterator) -> Any:
     if is_message(first):
         return Chat([first, *inputs])
     everything = itertools.chain([first], inputs)
-    return map(Chat, everything) if _is_chat(first) else everything
+    if _is_chat(first):
+        return (Chat(chat) for chat in everything)
+    return (prompt for prompt in everything)
 
 
 def _is_chat(value: Any) -> bool:
@@ -438,26 +442,25 @@ def pipeline(
     model's own files say what it is, and no code of theirs is run.
     """
     _check_parts(task, model, tokenizer)
-    source = {"revision": revision, "token": token}
+    source: dict[str, Any] = {"revision": revision, "token": token}
     if "local_files_only" in kwargs:
         source["local_files_only"] = kwargs.pop("local_files_only")
-    name = DEFAULT_MODEL if model is None else model
-    if isinstance(name, (str, os.PathLike)):
-        model = AutoModelForCausalLM.from_pretrained(
-            name,
-            device_map=_available_device(device) if device is not None else device_map,
-            dtype=torch_dtype if torch_dtype is not None and dtype == "auto" else dtype,
-            **source,
-            **(model_kwargs or {}),
-        )
-        tokenizer = tokenizer if tokenizer is not None else name
-    elif tokenizer is None:
+    name: Any = DEFAULT_MODEL if model is None else model
+    is_name = isinstance(name, (str, os.PathLike))
+    if tokenizer is None and not is_name:
         raise Error(
             "Impossible to guess which tokenizer to use: pass `tokenizer`, an object or a name."
         )
-    if isinstance(tokenizer, (str, os.PathLike)):
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer, **source)
-    return (pipeline_class or TextGenerationPipeline)(model, tokenizer, **kwargs)
+    options = {
+        "device_map": _available_device(device) if device is not None else device_map,
+        "dtype": torch_dtype if torch_dtype is not None and dtype == "auto" else dtype,
+        **(model_kwargs or {}),
+    }
+    loaded = AutoModelForCausalLM.from_pretrained(name, **source, **options) if is_name else name
+    words = name if tokenizer is None else tokenizer
+    if isinstance(words, (str, os.PathLike)):
+        words = AutoTokenizer.from_pretrained(words, **source)
+    return (pipeline_class or TextGenerationPipeline)(loaded, words, **kwargs)
 
 
 def _check_parts(task: str | None, model: Any, tokenizer: Any) -> None:

@@ -24,25 +24,28 @@ class _SpecialTokenId:
     def __set_name__(self, owner: type, name: str) -> None:
         self.role = name.removesuffix("_id")
 
-    def __get__(self, tokenizer: Any, owner: type | None = None) -> Any:
-        return self if tokenizer is None else tokenizer._special_ids[self.role]
+    def __get__(self, tokenizer: PreTrainedTokenizer, owner: type) -> int | None:
+        return tokenizer._special_ids[self.role]
 
-    def __set__(self, tokenizer: Any, token_id: int | None) -> None:
+    def __set__(self, tokenizer: PreTrainedTokenizer, token_id: int | None) -> None:
         tokenizer._special_ids[self.role] = token_id
 
 
-class _SpecialToken(_SpecialTokenId):
+class _SpecialToken:
     """The attribute `pad_token`, say: the same by its spelling."""
 
-    def __get__(self, tokenizer: Any, owner: type | None = None) -> Any:
-        token_id = super().__get__(tokenizer, owner)
-        return tokenizer.core.id_to_token(token_id) if isinstance(token_id, int) else token_id
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.role = name
 
-    def __set__(self, tokenizer: Any, token: str | None) -> None:
+    def __get__(self, tokenizer: PreTrainedTokenizer, owner: type) -> str | None:
+        token_id = tokenizer._special_ids[self.role]
+        return None if token_id is None else tokenizer.core.id_to_token(token_id)
+
+    def __set__(self, tokenizer: PreTrainedTokenizer, token: str | None) -> None:
         token_id = None if token is None else tokenizer.core.token_to_id(token)
         if token is not None and token_id is None:
             raise InvalidArgumentError(f"{token!r} is no token of this tokenizer")
-        super().__set__(tokenizer, token_id)
+        tokenizer._special_ids[self.role] = token_id
 
 
 class PreTrainedTokenizer:
@@ -123,7 +126,13 @@ class PreTrainedTokenizer:
     # ---- Text to ids ----------------------------------------------------------------------------
 
     def tokenize(self, text: str, add_special_tokens: bool = False) -> list[str]:
-        return self.convert_ids_to_tokens(self.encode(text, add_special_tokens=add_special_tokens))
+        """The tokens of a text by their spelling; added ones with the white space they swallow."""
+        ids, offsets = self.core.encode(text, add_special_tokens=add_special_tokens, offsets=True)
+        added = {token_id for _, token_id, _ in self.core.added_tokens}
+        return [
+            token_id in added and text[start:end] or self.core.id_to_token(token_id) or ""
+            for token_id, (start, end) in zip(ids, offsets, strict=True)
+        ]
 
     def encode(self, text: str, *, return_tensors: str | None = None, **kwargs: Any) -> Any:
         """The ids of a text: `tokenizer(text, ...)["input_ids"]`."""
@@ -155,7 +164,8 @@ class PreTrainedTokenizer:
         if text_pair is not None:
             raise UnsupportedError("`text_pair` is not supported: these models have no text pairs")
         single = isinstance(text, str)
-        if not single and not isinstance(text, (list, tuple)):
+        texts: Any = [text] if single else text
+        if not isinstance(texts, (list, tuple)):
             raise InvalidTypeError(
                 f"text must be a str or a list of str, not {type(text).__name__}"
             )
@@ -166,7 +176,7 @@ class PreTrainedTokenizer:
                 split_special_tokens=split_special_tokens,
                 offsets=return_offsets_mapping,
             )
-            for item in ([text] if single else text)
+            for item in texts
         ]
         columns = {"input_ids": encoded}
         if return_offsets_mapping:

@@ -181,7 +181,7 @@ def test_values_that_loading_cannot_take(tiny_chat_path, argument, value):
 
 def test_a_broken_file_is_named(tmp_path):
     broken = tmp_path / "broken.gguf"
-    broken.write_bytes(b"GGUF" + b"\xff" * 100)
+    broken.write_bytes(b"GGUF" + (3).to_bytes(4, "little") + b"\xff" * 100)
     for loader in (AutoModelForCausalLM, AutoTokenizer):
         with pytest.raises(phi3.BadFileError, match="broken.gguf") as error:
             loader.from_pretrained(broken)
