@@ -14,6 +14,10 @@ import checkpoints
 import pytest
 from tokenizers_for_tests import find_package, write_phi35_tokenizer
 
+# Threads that wait by spinning take the processor from those they wait for when other work runs beside
+# the tests. Read when the library is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
