@@ -16,6 +16,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "python"))
 
 import checkpoints  # noqa: E402
+import pipeline_libraries  # noqa: E402
 import scenarios  # noqa: E402
 import transformers_oracle as oracle  # noqa: E402
 from conftest import SMOLLM2_FILE  # noqa: E402
@@ -83,6 +84,17 @@ def smollm2_goldens() -> dict:
     }
 
 
+def pipeline_goldens(scratch: Path) -> dict:
+    """What the tiny Phi-3.5 of the pipeline's cases says."""
+    pipe = pipeline_libraries.Transformers(pipeline_libraries.write_tiny(scratch / "tiny")).pipe()
+    chat = [{"role": "user", "content": "Hi"}]
+    arguments = {"do_sample": False, "max_new_tokens": 4}
+    return {
+        "text": pipe("Hello", **arguments)[0]["generated_text"],
+        "answer": pipe(chat, **arguments)[0]["generated_text"][-1]["content"],
+    }
+
+
 def make(scratch: Path) -> dict:
     found = {"logits": {}, "greedy": {}}
     for family, dtype in scenarios.GOLDEN_CHECKPOINTS:
@@ -91,6 +103,7 @@ def make(scratch: Path) -> dict:
         if dtype == "float32":
             found["greedy"][family] = greedy_goldens(directory)
     found["generate"] = generate_goldens(scratch / "phi3.5-mini-float32")
+    found["pipeline"] = pipeline_goldens(scratch)
     found["smollm2"] = smollm2_goldens()
     return found
 

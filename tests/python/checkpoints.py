@@ -225,8 +225,11 @@ def write_directory(
 ) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(json.dumps(cfg, indent=2))
-    eos = EOS_IDS if cfg["vocab_size"] == VOCAB else [32007, 32001, 32000]
-    generation = {"bos_token_id": 1, "eos_token_id": eos, "pad_token_id": cfg["pad_token_id"]}
+    generation = {
+        "bos_token_id": cfg["bos_token_id"],
+        "eos_token_id": EOS_IDS if cfg["eos_token_id"] == EOS_IDS[-1] else cfg["eos_token_id"],
+        "pad_token_id": cfg["pad_token_id"],
+    }
     (directory / "generation_config.json").write_text(json.dumps(generation))
     if shards:
         write_shards(directory, tensors, dtype)
