@@ -111,7 +111,9 @@ def make(scratch: Path) -> dict:
 def same(found, golden) -> bool:
     """Equal, but for the last digits of floats, which differ from one CPU to the next."""
     if isinstance(golden, dict):
-        return found.keys() == golden.keys() and all(same(found[key], golden[key]) for key in golden)
+        return found.keys() == golden.keys() and all(
+            same(found[key], golden[key]) for key in golden
+        )
     if isinstance(golden, list):
         return len(found) == len(golden) and all(map(same, found, golden))
     if isinstance(golden, float):
@@ -127,7 +129,10 @@ def main() -> int:
         goldens = make(Path(scratch))
     if check:
         return 0 if same(goldens, json.loads(GOLDENS.read_text(encoding="utf-8"))) else 1
-    text = json.dumps(goldens, separators=(",", ":"), ensure_ascii=False).replace('},"', '},\n"') + "\n"
+    text = (
+        json.dumps(goldens, separators=(",", ":"), ensure_ascii=False).replace('},"', '},\n"')
+        + "\n"
+    )
     GOLDENS.write_text(text, encoding="utf-8")
     return 0
 

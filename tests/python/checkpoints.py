@@ -155,7 +155,9 @@ def weights(cfg: dict, seed: str, gain: float = 1.0) -> dict[str, np.ndarray]:
         return np.float32(1) + np.float32(0.2) * noise(f"{seed}/{key}", (hidden,))
 
     tied = cfg["tie_word_embeddings"]
-    found = {"model.embed_tokens.weight": matrix("embed", vocab, hidden, 4 if tied else hidden**0.5)}
+    found = {
+        "model.embed_tokens.weight": matrix("embed", vocab, hidden, 4 if tied else hidden**0.5)
+    }
     for layer in range(cfg["num_hidden_layers"]):
         prefix = f"model.layers.{layer}."
         # The values have to be loud and the attention sharp, or nothing depends on position.
@@ -166,7 +168,9 @@ def weights(cfg: dict, seed: str, gain: float = 1.0) -> dict[str, np.ndarray]:
             prefix + "self_attn.qkv_proj.weight": np.concatenate([qk, v]),
             prefix + "self_attn.o_proj.weight": matrix(f"{layer}.o", hidden, hidden, 1.5 * gain),
             prefix + "post_attention_layernorm.weight": norm(f"{layer}.post_norm"),
-            prefix + "mlp.gate_up_proj.weight": matrix(f"{layer}.gate_up", 2 * ffn, hidden, 1.2 * gain),
+            prefix + "mlp.gate_up_proj.weight": matrix(
+                f"{layer}.gate_up", 2 * ffn, hidden, 1.2 * gain
+            ),
             prefix + "mlp.down_proj.weight": matrix(f"{layer}.down", hidden, ffn, 1.2 * gain),
         }
     found["model.norm.weight"] = norm("final_norm")
@@ -178,7 +182,9 @@ def weights(cfg: dict, seed: str, gain: float = 1.0) -> dict[str, np.ndarray]:
 def bfloat16_bits(values: np.ndarray) -> np.ndarray:
     """float32 rounded to nearest, ties to even, as the 16 bits that are kept."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    return ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
+    return (
+        (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+    ).astype(np.uint16)
 
 
 def stored(values: np.ndarray, dtype: str) -> bytes:

@@ -139,7 +139,9 @@ def phi3_weights(cfg: dict, held: dict[str, np.ndarray]) -> dict[str, np.ndarray
             q = unpermuted(held[source + "attn_q.weight"], cfg["num_attention_heads"])
             k = unpermuted(held[source + "attn_k.weight"], cfg["num_key_value_heads"])
             qkv = np.concatenate([q, k, held[source + "attn_v.weight"]])
-            gate_up = np.concatenate([held[source + "ffn_gate.weight"], held[source + "ffn_up.weight"]])
+            gate_up = np.concatenate(
+                [held[source + "ffn_gate.weight"], held[source + "ffn_up.weight"]]
+            )
         found[target + "self_attn.qkv_proj.weight"] = qkv
         found[target + "mlp.gate_up_proj.weight"] = gate_up
         found[target + "self_attn.o_proj.weight"] = held[source + "attn_output.weight"]
@@ -181,7 +183,9 @@ def add_tokenizer(writer: gguf.GGUFWriter, size: int) -> None:
     writer.add_add_bos_token(False)
 
 
-def write(path: Path, architecture: str, choose, cfg: dict, tied: bool = False) -> dict[str, np.ndarray]:
+def write(
+    path: Path, architecture: str, choose, cfg: dict, tied: bool = False
+) -> dict[str, np.ndarray]:
     """Writes a GGUF whose matrix NAME has the type choose(NAME).
 
     Returns the weights of the same model as a Phi3ForCausalLM, expanded to float32 by PyPI gguf.

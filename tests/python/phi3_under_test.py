@@ -11,7 +11,9 @@ DEVICES = ("cpu", "reference")
 def load(directory, device: str = "cpu", compute_dtype: str = "float32"):
     from phi3 import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(str(directory), device_map=device, compute_dtype=compute_dtype)
+    return AutoModelForCausalLM.from_pretrained(
+        str(directory), device_map=device, compute_dtype=compute_dtype
+    )
 
 
 def logits(model, ids: list[int]) -> np.ndarray:
@@ -21,7 +23,9 @@ def logits(model, ids: list[int]) -> np.ndarray:
     return found[0]
 
 
-def generate(model, prompts: list[list[int]], seed: int | None = None, **arguments) -> list[list[int]]:
+def generate(
+    model, prompts: list[list[int]], seed: int | None = None, **arguments
+) -> list[list[int]]:
     """The new tokens of every row. Prompts of unequal length are padded on the left and masked."""
     import phi3
 

@@ -9,7 +9,9 @@ GREEDY_COUNT = 64
 # Checkpoints whose logits the goldens keep, and at which positions and ids.
 GOLDEN_LENGTHS = (1, 64, 65, 200)
 GOLDEN_IDS = slice(5, 512, 61)
-GOLDEN_CHECKPOINTS = [(family, dtype) for family in FAMILIES for dtype in ("float32", "bfloat16", "float16")]
+GOLDEN_CHECKPOINTS = [
+    (family, dtype) for family in FAMILIES for dtype in ("float32", "bfloat16", "float16")
+]
 
 
 def golden_positions(length: int) -> list[int]:
@@ -55,7 +57,11 @@ GENERATE = {
         {**SAMPLE, "temperature": 2.0, "eos_token_id": list(range(100, 130)), "pad_token_id": 2},
     ),
     "greedy, penalty": ([prompt(40)], None, {**FREE, "repetition_penalty": 1.4}),
-    "greedy, eos list": ([prompt(40)], None, {"max_new_tokens": 40, "eos_token_id": list(range(64))}),
+    "greedy, eos list": (
+        [prompt(40)],
+        None,
+        {"max_new_tokens": 40, "eos_token_id": list(range(64))},
+    ),
     "greedy, eos and pad": (
         [prompt(40), prompt(9)],
         None,

@@ -18,7 +18,9 @@ def finite_rows(kind: Type, rows: int, columns: int) -> np.ndarray:
     block_size, block_bytes = gguf.GGML_QUANT_SIZES[kind]
     needed = rows * columns // block_size
     spare = needed * 5 // 4
-    blocks = gguf_models.random_bytes(f"blocks/{kind.name}", spare * block_bytes).reshape(spare, block_bytes)
+    blocks = gguf_models.random_bytes(f"blocks/{kind.name}", spare * block_bytes).reshape(
+        spare, block_bytes
+    )
     with np.errstate(invalid="ignore"):
         finite = np.isfinite(gguf.quants.dequantize(blocks, kind).reshape(spare, -1)).all(axis=1)
     assert finite.sum() >= needed
@@ -48,7 +50,12 @@ def q4_k_m(name: str) -> Type:
 def jumble(name: str) -> Type:
     """q, k, v and gate, up of one layer all differ."""
     kinds = {"attn_q.": Type.Q4_K, "attn_k.": Type.Q8_0, "attn_v.": Type.F16, "ffn_gate": Type.Q5_1}
-    kinds |= {"ffn_up": Type.IQ4_XS, "ffn_down": Type.Q3_K, "token_embd": Type.Q5_0, "output.": Type.BF16}
+    kinds |= {
+        "ffn_up": Type.IQ4_XS,
+        "ffn_down": Type.Q3_K,
+        "token_embd": Type.Q5_0,
+        "output.": Type.BF16,
+    }
     return next((kind for part, kind in kinds.items() if part in name), Type.Q4_1)
 
 

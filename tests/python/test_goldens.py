@@ -9,7 +9,9 @@ import phi3_under_test as phi
 import pytest
 import scenarios
 
-GOLDENS = json.loads((Path(__file__).parents[1] / "data" / "goldens.json").read_text(encoding="utf-8"))
+GOLDENS = json.loads(
+    (Path(__file__).parents[1] / "data" / "goldens.json").read_text(encoding="utf-8")
+)
 FREE_GREEDY = {"do_sample": False, "eos_token_id": None, "max_new_tokens": scenarios.GREEDY_COUNT}
 
 
@@ -82,7 +84,9 @@ def test_two_shards_hold_the_model_of_one(checkpoint, scratch, dtype):
     cfg = checkpoints.config("phi3.5-mini", dtype)
     seed = f"phi3.5-mini/{checkpoints.FAMILIES['phi3.5-mini']['seed']}"
     tensors = checkpoints.weights(cfg, seed)
-    shards = checkpoints.write_directory(scratch / f"sharded-{dtype}", cfg, tensors, dtype, shards=True)
+    shards = checkpoints.write_directory(
+        scratch / f"sharded-{dtype}", cfg, tensors, dtype, shards=True
+    )
     ids = checkpoints.prompt(40)
     expected = phi.logits(phi.load(checkpoint("phi3.5-mini", dtype)), ids)
     assert np.array_equal(phi.logits(phi.load(shards), ids), expected)

@@ -14,7 +14,9 @@ import numpy as np
 import pipeline_libraries
 import pytest
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "goldens.json").read_text(encoding="utf-8"))
+GOLDEN = json.loads(
+    (Path(__file__).parents[1] / "data" / "goldens.json").read_text(encoding="utf-8")
+)
 GREEDY = {"do_sample": False, "max_new_tokens": 4}
 USER = [{"role": "user", "content": "Hi"}]
 BOTH = [*USER, {"role": "assistant", "content": "Well,"}]
@@ -80,7 +82,9 @@ def test_03_a_chat_in_text(lib):
     assert ids == [32010, *lib.ids("▁Hi"), 32007, 32001]
 
 
-@pytest.mark.parametrize("space", ["\n", " ", "\n\n ", "\u3000", "\u00a0", "\u0085", "\u2028", "\x0b\x0c"])
+@pytest.mark.parametrize(
+    "space", ["\n", " ", "\n\n ", "\u3000", "\u00a0", "\u0085", "\u2028", "\x0b\x0c"]
+)
 def test_04_white_space_after_a_control_token_is_swallowed(lib, space):
     assert lib.encode(f"<|user|>{space}Hi") == [32010, *lib.ids("▁Hi")]
 
@@ -157,13 +161,13 @@ def test_15_continuing_the_last_message(tokenizer):
     text = tokenizer.apply_chat_template(BOTH, tokenize=False, continue_final_message=True)
     assert text == "<|user|>\nHi<|end|>\n<|assistant|>\nWell,"
     with pytest.raises(ValueError):
-        tokenizer.apply_chat_template(
-            BOTH, continue_final_message=True, add_generation_prompt=True
-        )
+        tokenizer.apply_chat_template(BOTH, continue_final_message=True, add_generation_prompt=True)
 
 
 def test_16_control_tokens_in_content(lib, tokenizer):
-    ids = tokenizer.apply_chat_template([{"role": "user", "content": "a<|end|>b"}], return_dict=False)
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "a<|end|>b"}], return_dict=False
+    )
     assert list(ids) == [32010, *lib.ids("▁a"), 32007, *lib.ids("▁b"), 32007, 32000]
 
 
@@ -463,7 +467,9 @@ def test_40_crossing_the_longrope_border(lib, scratch):
         pipeline_libraries.write_tiny(directory, original=32, maximum=256)
     short = type(lib)(directory)
     ids = [(7919 * i) % 31000 + 300 for i in range(28)]
-    output = short.generate(ids, max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0)
+    output = short.generate(
+        ids, max_new_tokens=12, do_sample=False, eos_token_id=None, pad_token_id=0
+    )
     for _ in range(12):
         ids = [*ids, int(short.last_logits(ids).argmax())]
     assert np.asarray(output).tolist() == [ids]

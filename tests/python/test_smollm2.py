@@ -120,6 +120,20 @@ def test_the_capital_of_france(smollm2):
     assert "Paris" in answer["content"]
 
 
+def test_a_chat_whose_turns_end_with_the_padding_token(smollm2):
+    """<|im_end|> ends SmolLM2's turns and is its padding: where nothing ends a text, it still is no padding."""
+    import phi3
+
+    model, tokenizer = smollm2
+    messages = scenarios.chat(["What is the capital of France?"])
+    ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    arguments = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": None}
+    expected = phi.generate(model, [list(ids)], **arguments)[0]
+    pipe = phi3.pipeline("text-generation", model=model, tokenizer=tokenizer)
+    record = pipe(messages, return_tensors=True, **arguments)[0]
+    assert list(record["generated_token_ids"])[len(ids) :] == expected
+
+
 def test_a_second_turn_computes_only_what_is_new(smollm2):
     """The same words as from scratch, in a fraction of the time that the first turn took."""
     import phi3
@@ -127,7 +141,7 @@ def test_a_second_turn_computes_only_what_is_new(smollm2):
     model, tokenizer = smollm2
     story = tokenizer.decode(GOLDEN["prose"])
     messages = scenarios.chat(["Read this text.\n" + story])
-    arguments = {"max_new_tokens": 4, "do_sample": False}
+    arguments = {"max_new_tokens": 2, "do_sample": False}
     pipe = phi3.pipeline("text-generation", model=model, tokenizer=tokenizer)
 
     begun = time.monotonic()

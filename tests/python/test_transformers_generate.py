@@ -22,7 +22,9 @@ def oracle():
 
 
 def test_the_goldens_are_what_transformers_says_today():
-    done = subprocess.run([sys.executable, str(MAKE_GOLDENS), "--check"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(MAKE_GOLDENS), "--check"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -28,7 +28,9 @@ def logits(model, ids: list[int]) -> np.ndarray:
         return model(torch.tensor([ids])).logits[0].float().numpy()
 
 
-def generate(model, prompts: list[list[int]], seed: int | None = None, **arguments) -> list[list[int]]:
+def generate(
+    model, prompts: list[list[int]], seed: int | None = None, **arguments
+) -> list[list[int]]:
     """The new tokens of every row. Prompts of unequal length are padded on the left and masked."""
     width = max(map(len, prompts))
     pad = model.generation_config.pad_token_id
