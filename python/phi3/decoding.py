@@ -135,8 +135,13 @@ class _Prompt:
             )
         if attention_mask is None:
             attention_mask = _mask_of_padding(self.padded, config)
-        self.rows, padded_right = strip_padding(self.padded, attention_mask)
-        if padded_right:
+        masks = masks_of(self.padded, attention_mask)
+        # Positions count what is seen, so hidden tokens might as well not be there.
+        self.rows = [
+            [token for token, seen in zip(row, mask, strict=True) if seen]
+            for row, mask in zip(self.padded, masks, strict=True)
+        ]
+        if any(row and not row[-1] for row in masks):
             logger.warning(
                 "A decoder-only model is given right padding: set `padding_side='left'` in the "
                 "tokenizer."
@@ -156,26 +161,16 @@ def _mask_of_padding(rows: list[list[int]], config: GenerationConfig) -> list[li
     return [[int(token != pad) for token in row] for row in rows]
 
 
-def strip_padding(
-    rows: list[list[int]], mask: Any, right: bool = True
-) -> tuple[list[list[int]], bool]:
-    """Rows without what the mask hides at their left and, if `right`, at their right; and whether
-    there was something at the right."""
+def masks_of(rows: list[list[int]], mask: Any) -> list[list[int]]:
+    """An attention mask as rows of 0 and 1 that fit the ids; all ones when there is none."""
     if mask is None:
-        return rows, False
+        return [[1] * len(row) for row in rows]
     masks = to_rows(mask, "attention_mask")
     if [len(row) for row in masks] != [len(row) for row in rows]:
         raise InvalidArgumentError("attention_mask and input_ids must have the same shape")
-    stripped, padded_right = [], False
-    for row, seen in zip(rows, masks, strict=True):
-        if 1 not in seen:
-            raise InvalidArgumentError("attention_mask hides a whole row")
-        first, last = seen.index(1), len(seen) - seen[::-1].index(1)
-        if 0 in seen[first:last]:
-            raise UnsupportedError("attention_mask may only hide padding at the ends of a row")
-        padded_right |= last < len(row)
-        stripped.append(row[first:last] if right else row[first:])
-    return stripped, padded_right
+    if not all(any(row) for row in masks):
+        raise InvalidArgumentError("attention_mask hides a whole row")
+    return masks
 
 
 def _caches(

@@ -87,7 +87,9 @@ class Phi3ForCausalLM:
         `past_key_values` holds what came before `input_ids` and is extended. With
         `use_cache=True` and none given, a new one is returned.
         """
-        rows, _ = decoding.strip_padding(to_rows(input_ids), attention_mask, right=False)
+        rows = to_rows(input_ids)
+        masks = decoding.masks_of(rows, attention_mask)
+        rows = [_without_left_padding(*pair) for pair in zip(rows, masks, strict=True)]
         caches = past_key_values
         if caches is None and use_cache:
             caches = [_phi3.Cache(self.core) for _ in rows]
@@ -108,6 +110,16 @@ class Phi3ForCausalLM:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name_or_path!r}, device={str(self.device)!r})"
+
+
+def _without_left_padding(row: list[int], mask: list[int]) -> list[int]:
+    """A row from its first visible id on. Nothing looks ahead, so padding at the right may stay."""
+    seen = [bool(value) for value in mask]
+    n_left = seen.index(True) if True in seen else 0
+    n_seen = sum(seen)
+    if not all(seen[n_left : n_left + n_seen]):
+        raise UnsupportedError("attention_mask may only hide padding at the ends of a row")
+    return row[n_left:]
 
 
 class AutoModelForCausalLM:

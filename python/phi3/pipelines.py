@@ -325,12 +325,13 @@ class _Call:
             return self._forward_padded(batch)
         (prompt,) = batch
         arguments = dict(self.generation)
-        input_ids = [prompt.ids] if prompt.ids else None
+        if prompt.ids:
+            arguments |= {"input_ids": [prompt.ids], "attention_mask": [[1] * len(prompt.ids)]}
         if "past_key_values" in arguments or self.settings.get("use_cache") is False:
-            return self.model.generate(input_ids, **arguments)
+            return self.model.generate(**arguments)
         cache = self.pipe.take_cache()
         try:
-            return self.model.generate(input_ids, past_key_values=cache, **arguments)
+            return self.model.generate(past_key_values=cache, **arguments)
         finally:
             self.pipe.put_cache(cache)
 

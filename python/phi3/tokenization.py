@@ -272,7 +272,7 @@ class PreTrainedTokenizer:
         continue_final_message: bool = False,
         tokenize: bool = True,
         padding: bool | str = False,
-        truncation: bool | None = None,
+        truncation: bool | str = False,
         max_length: int | None = None,
         return_tensors: str | None = None,
         return_dict: bool = True,

@@ -124,12 +124,17 @@ def test_ids_that_are_none(model, ids):
     assert isinstance(error.value, (TypeError, ValueError))
 
 
-@pytest.mark.parametrize(
-    "mask", [[[1, 1, 1]], [[1, 0, 1, 1]], [[0, 0, 0, 0]], [["x"] * 4]], ids=str
-)
+@pytest.mark.parametrize("mask", [[[1, 1, 1]], [[0, 0, 0, 0]], [["x"] * 4], [[1] * 4] * 2], ids=str)
 def test_masks_that_do_not_fit(model, mask):
     with pytest.raises(phi3.Error, match="attention_mask"):
         model.generate(IDS, attention_mask=mask, **GREEDY)
+    with pytest.raises(phi3.Error, match="attention_mask"):
+        model(IDS, attention_mask=mask)
+
+
+def test_forward_sees_every_id_between_the_first_and_the_last(model):
+    with pytest.raises(phi3.UnsupportedError, match="attention_mask"):
+        model(IDS, attention_mask=[[1, 0, 1, 1]])
 
 
 def test_forward_names_what_it_does_not_take(model):

@@ -1,5 +1,6 @@
 """GenerationConfig: its fields, their precedence, and what is logged about idle flags."""
 
+import json
 import logging
 
 import phi3
@@ -79,9 +80,11 @@ def test_update_gives_back_what_it_does_not_know():
     assert config.top_k == 4
 
 
-def test_a_model_knows_its_own(model):
-    assert model.generation_config.eos_token_id == [32007, 32001, 32000]
+def test_a_model_knows_its_own(model, tiny_chat_path, smollm2):
+    written = json.loads((tiny_chat_path / "generation_config.json").read_text())
+    assert model.generation_config == GenerationConfig(**written)
     assert model.generation_config.bos_token_id == 1
+    assert smollm2[0].generation_config.eos_token_id == [smollm2[1].eos_token_id]
 
 
 def test_idle_flags_are_logged_once(model, caplog):

@@ -86,7 +86,9 @@ def test_the_extension_uses_the_stable_abi():
     used = set(re.findall(r" U (_?Py\w+)", undefined))
     private = {name for name in used if name.startswith("_Py")}
     # What the macros of the limited API expand to.
-    assert all(name.endswith("Struct") or name.endswith("_SizeT") for name in private - {"_Py_Dealloc"})
+    assert all(
+        name.endswith("Struct") or name.endswith("_SizeT") for name in private - {"_Py_Dealloc"}
+    )
 
 
 def test_the_installed_package_is_small():

@@ -209,6 +209,14 @@ def test_inputs_that_are_refused(pipe, theirs, inputs):
 # ---- By itself --------------------------------------------------------------------------------
 
 
+def test_a_total_length_cuts_texts_but_not_chats(pipe):
+    """So a text that is too long is as long as the limit, which leaves no room for an answer."""
+    with pytest.raises(ValueError, match="is 2,"):
+        pipe("Hello there you", max_length=2, do_sample=False)
+    with pytest.raises(ValueError, match="is 4,"):
+        pipe(USER, max_length=2, do_sample=False)
+
+
 def test_exclusive_arguments(pipe):
     for arguments in (
         {"return_text": True, "return_full_text": True},

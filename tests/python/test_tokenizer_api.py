@@ -207,6 +207,7 @@ OTHER_TEMPLATE = (
         {"continue_final_message": True, "tokenize": False},
         {"padding": True},
         {"truncation": True, "max_length": 3},
+        {"max_length": 3},
     ],
     ids=str,
 )
