@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Writes goldens.json, what transformers answers on the random checkpoints, for machines without it.
+"""Writes goldens.json: what transformers answers, for machines that do not have it.
 
 usage: make_goldens.py [--check]     needs: torch, transformers, gguf, the packages of the tests
 
-With --check nothing is written; the exit status says whether the file still holds what transformers says.
+With --check nothing is written; the exit status says whether the file still holds what transformers
+says.
 """
 
 import argparse

@@ -1,11 +1,12 @@
 """Small random checkpoints of every kind in the Phi-3 family, the same on every machine.
 
-``write(name, dtype, directory)`` makes a Hugging Face directory (config.json, generation_config.json and
-safetensors) whose weights come from a hash of their name and position, so that goldens written on one
-machine hold on all.  Nothing but NumPy is needed; transformers loads the same directories.
+``write(name, dtype, directory)`` makes a Hugging Face directory (config.json,
+generation_config.json and safetensors) whose weights come from a hash of their name and position,
+so that goldens written on one machine hold on all. Nothing but NumPy is needed; transformers loads
+the same directories.
 
-The shapes are those of the real models, scaled down: the context of the LongRoPE ones ends its short
-factors at 64 tokens, the sliding window is 31.
+The shapes are those of the real models, scaled down: the short LongRoPE factors end at 64 tokens,
+the sliding window is 31.
 """
 
 import hashlib
@@ -33,8 +34,8 @@ def longrope(pairs: int) -> dict:
     }
 
 
-# What a family changes in BASE. The seeds were picked so that in 64 greedy tokens after prompt(1), prompt(40)
-# and prompt(130) the two best logits are never closer than 0.07 % of the logits' range.
+# What a family changes in BASE. The seeds were picked so that in 64 greedy tokens after prompt(1),
+# prompt(40) and prompt(130) the two best logits are never closer than 0.07 % of the logits' range.
 BASE = {
     "architectures": ["Phi3ForCausalLM"],
     "model_type": "phi3",
@@ -141,7 +142,8 @@ def config(name: str, dtype: str = "float32") -> dict:
 def weights(cfg: dict, seed: str, gain: float = 1.0) -> dict[str, np.ndarray]:
     """Every tensor of a Phi3ForCausalLM with this configuration, float32.
 
-    ``gain`` scales the layers' matrices: small ones make a model that forgives rounding, as trained ones do.
+    ``gain`` scales the layers' matrices: a small one makes a model that forgives rounding, as
+    trained ones do.
     """
     hidden, ffn, vocab = cfg["hidden_size"], cfg["intermediate_size"], cfg["vocab_size"]
     heads, kv_heads = cfg["num_attention_heads"], cfg["num_key_value_heads"]

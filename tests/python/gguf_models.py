@@ -1,8 +1,9 @@
 """Tiny GGUF files of the phi3 and llama architectures with tensors of any type, and what they hold.
 
-``quantized`` makes the bytes of a tensor: by PyPI gguf's quantiser where it has one, else as random bits
-with scales of a sensible size, for what counts is that both sides read the same bytes.  ``write`` stores a
-model and returns its weights, expanded by PyPI gguf's dequantiser, under their Hugging Face names.
+``quantized`` makes the bytes of a tensor: by PyPI gguf's quantiser where it has one, else as random
+bits with scales of a sensible size, for what counts is that both sides read the same bytes.
+``write`` stores a model and returns its weights, expanded by PyPI gguf's dequantiser, under their
+Hugging Face names.
 """
 
 from pathlib import Path
@@ -12,8 +13,8 @@ import gguf
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 
-# type -> byte offset in a block of its float16 scale, and of its minimum's scale with what that is in scales:
-# a minimum that makes the mean of random bits zero.
+# type -> byte offset in a block of its float16 scale, and of its minimum's scale together with what
+# that is in scales: a minimum that makes the mean of random bits zero.
 RANDOM_BLOCKS = {
     Type.Q2_K: (80, (82, 1.5)),
     Type.Q3_K: (108, None),
@@ -86,7 +87,7 @@ def quantized(values: np.ndarray, kind: Type, key: str) -> np.ndarray:
 
 
 def permuted(rows: np.ndarray, heads: int) -> np.ndarray:
-    """q or k rows as llama GGUFs keep them: the two halves of a head's rotation pairs interleaved."""
+    """q or k rows as llama GGUFs keep them: the halves of a head's rotation pairs interleaved."""
     head_dim = rows.shape[0] // heads
     return rows.reshape(heads, 2, head_dim // 2, -1).swapaxes(1, 2).reshape(rows.shape)
 
@@ -217,8 +218,9 @@ def write(
 def write_readout(path: Path, kind: Type, head: np.ndarray) -> None:
     """Writes a model that shows its head: the logits after token t are column t, to the last bit.
 
-    head [512][row_bytes of 256 columns].  Token t is 2**24 in dimension t.  The one layer adds zero, the
-    final norm makes of it 16 (2**20 is the root of the mean square, and hides epsilon), its weight 1.
+    head [512][row_bytes of 256 columns]. Token t is 2**24 in dimension t. The one layer adds zero,
+    the final norm makes 16 of it (2**20 is the root of the mean square, and hides epsilon), the
+    norm's weight makes that 1.
     """
     cfg = LLAMA_CONFIG | {"num_hidden_layers": 1, "intermediate_size": 256}
     writer = gguf.GGUFWriter(path, "phi3")

@@ -1,7 +1,7 @@
 """phi3 and transformers behind one face, so that the same test can ask both.
 
-A ``Library`` has the names that users import (``pipeline``, ``TextStreamer``, ...), a model and tokenizer of
-the small Phi-3.5 of ``write_tiny``, and the few things that the two spell differently.
+A ``Library`` has the names that users import (``pipeline``, ``TextStreamer``, ...), a model and
+tokenizer of the small Phi-3.5 of ``write_tiny``, and the few things that the two spell differently.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""What is asked of both transformers and phi3: shared by the live tests, the goldens and their script."""
+"""What is asked of both transformers and phi3, by the live tests and by the goldens' script."""
 
 from checkpoints import FAMILIES, prompt
 
@@ -86,7 +86,8 @@ GENERATE = {
     "the model's own defaults": ([prompt(9)], None, {}),
 }
 
-# SmolLM2's greedy texts, in float32 mode. No choice in them is closer than 0.03 % of the logits' range.
+# SmolLM2's greedy texts, in float32 mode. No choice in them is closer than 0.03 % of the logits'
+# range.
 SMOLLM2_COUNT = 40
 SMOLLM2_TEXTS = (
     "The capital of France is",

@@ -1,7 +1,7 @@
 """Chats that last: reused keys and values must never change what is said.
 
-The model is a random Phi-3.5 whose short LongRoPE factors end at 64 tokens, so a chat crosses the border
-within a few turns.
+The model is a random Phi-3.5 whose short LongRoPE factors end at 64 tokens, so a chat crosses the
+border within a few turns.
 """
 
 import phi3_under_test as phi

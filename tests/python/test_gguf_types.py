@@ -30,7 +30,7 @@ def finite_rows(kind: Type, rows: int, columns: int) -> np.ndarray:
 @pytest.mark.parametrize("device", phi.DEVICES)
 @pytest.mark.parametrize("kind", gguf_models.TYPES, ids=lambda kind: kind.name)
 def test_expansion_is_bit_for_bit_that_of_gguf(scratch, kind, device):
-    """A model whose logits after token t are column t of its head, whatever bits the head's blocks have."""
+    """A model whose logits after token t are column t of its head, whatever bits that has."""
     rows = finite_rows(kind, 512, 256)
     path = scratch / f"readout-{kind.name}.gguf"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""phi3 against what transformers answered when tests/data/goldens.json was written: needs neither torch nor it."""
+"""phi3 against what transformers answered when tests/data/goldens.json was written."""
 
 import json
 from pathlib import Path

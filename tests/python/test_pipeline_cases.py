@@ -1,8 +1,8 @@
-"""Forty cases of what a text-generation pipeline does, numbered, on phi3 and on transformers itself.
+"""Forty numbered cases of what a text-generation pipeline does, on phi3 and on transformers itself.
 
-The model is random, so what it says means nothing: the cases are about ids, lengths, ends, kinds of input
-and output, and errors.  On phi3, arguments that this version does not have must raise an error that names
-them; those parts are marked with "later".
+The model is random, so what it says means nothing: the cases are about ids, lengths, ends, kinds of
+input and output, and errors. Arguments that this version of phi3 does not have must raise an error
+that names them: the tests of these have "later" in their names.
 """
 
 import json
@@ -62,7 +62,7 @@ def token_ids(pipe, prompt, **arguments) -> list[int]:
     return list(pipe(prompt, return_tensors=True, **arguments)[0]["generated_token_ids"])
 
 
-# ---- Tokenizer ------------------------------------------------------------------------------------------------
+# ---- Tokenizer ----------------------------------------------------------------------------------
 
 
 def test_01_words(lib, tokenizer):
@@ -148,7 +148,7 @@ def test_13_clean_up_changes_nothing(lib, tokenizer):
     assert tokenizer.decode(ids, clean_up_tokenization_spaces=True) == "Hi , there"
 
 
-# ---- Template -------------------------------------------------------------------------------------------------
+# ---- Template -----------------------------------------------------------------------------------
 
 
 def test_14_template(tokenizer):
@@ -178,7 +178,7 @@ def test_17_odd_chats(tokenizer):
     assert tokenizer.apply_chat_template(chat, tokenize=False) == "<|endoftext|>"
 
 
-# ---- Pipeline -------------------------------------------------------------------------------------------------
+# ---- Pipeline -----------------------------------------------------------------------------------
 
 
 def test_18_kinds_of_input(pipe):
@@ -281,7 +281,7 @@ def test_28_an_empty_prompt_starts_from_bos(pipe):
     assert ids[0] == 1 and len(ids) == 5
 
 
-# ---- generate() -----------------------------------------------------------------------------------------------
+# ---- generate() ---------------------------------------------------------------------------------
 
 
 def test_29_temperature_zero(lib, pipe):
@@ -342,7 +342,7 @@ def test_33_repetition_penalty(lib):
 
 
 def test_34_seeded_sampling_is_a_race_of_exponentials(lib):
-    """MT19937 makes 53 random bits for every logit; the token with the greatest p / -log(1 - u) wins."""
+    """MT19937 makes 53 random bits for every logit; the greatest p / -log(1 - u) wins."""
     ids = lib.encode("Hello there")
     lib.seed(0)
     output = lib.generate(
@@ -415,7 +415,7 @@ def test_37_beam_scores_later(lib):
         assert scores[0] >= scores[1]
 
 
-# ---- Streamers ------------------------------------------------------------------------------------------------
+# ---- Streamers ----------------------------------------------------------------------------------
 
 
 def test_38_what_a_streamer_emits(lib, tokenizer):
@@ -458,7 +458,7 @@ def test_39_forced_eos_later(lib, pipe):
         assert call()[-1] == 32007
 
 
-# ---- LongRoPE -------------------------------------------------------------------------------------------------
+# ---- LongRoPE -----------------------------------------------------------------------------------
 
 
 def test_40_crossing_the_longrope_border(lib, scratch):

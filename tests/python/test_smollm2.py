@@ -1,4 +1,4 @@
-"""A trained model: the embedded default, SmolLM2-135M, as its GGUF and rewritten as a Phi-3 checkpoint."""
+"""A trained model: SmolLM2-135M, the embedded default, as GGUF and as a Phi-3 checkpoint."""
 
 import json
 import time
@@ -56,7 +56,7 @@ def test_float32_mode_writes_the_texts_of_transformers(exact, tokenizer):
 
 
 def test_perplexity(exact, smollm2):
-    """float32 mode has transformers' perplexity; the default mode stays within one percent of it."""
+    """float32 mode has transformers' perplexity; the default mode stays within one percent."""
     reference = perplexity(phi.logits(exact, PROSE), PROSE)
     assert reference == pytest.approx(GOLDEN["perplexity"], rel=1e-4)
     assert perplexity(phi.logits(smollm2[0], PROSE), PROSE) == pytest.approx(reference, rel=0.01)
@@ -121,7 +121,7 @@ def test_the_capital_of_france(smollm2):
 
 
 def test_a_chat_whose_turns_end_with_the_padding_token(smollm2):
-    """<|im_end|> ends SmolLM2's turns and is its padding: where nothing ends a text, it still is no padding."""
+    """<|im_end|> in a prompt is not padding, even where it ends no text."""
     import phi3
 
     model, tokenizer = smollm2

@@ -1,4 +1,4 @@
-"""phi3's logits and greedy tokens against transformers' own, on random checkpoints of the whole family."""
+"""phi3's logits and greedy tokens against transformers', on random checkpoints of the family."""
 
 import checkpoints
 import numpy as np
@@ -59,7 +59,7 @@ def test_crossing_the_border_equals_transformers_without_a_cache(checkpoint, ora
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("family", checkpoints.FAMILIES)
 def test_sixteen_bit_logits(checkpoint, oracle, family, dtype):
-    """The default mode errs less than the bfloat16 results of transformers' two attentions differ."""
+    """The default mode errs less than transformers' two attentions differ in bfloat16."""
     directory = checkpoint(family, dtype)
     truth = oracle.load(directory, "float32")
     eager, sdpa = (oracle.load(directory, "bfloat16", attention) for attention in ("eager", "sdpa"))

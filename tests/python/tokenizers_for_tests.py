@@ -1,9 +1,9 @@
 """A tokenizer built as Phi-3.5's is, from a vocabulary that a PyPI package carries.
 
 Phi-3.5 uses Llama 2's SentencePiece vocabulary of 32,000 pieces and eleven tokens of its own.
-mistral-common ships one of the same size and kind (byte fallback, score-ordered merges, runs of spaces
-scored last; the ids differ) as ``data/tokenizer.model.v1``.  ``write_phi35_tokenizer`` writes the
-``tokenizer.json`` and ``tokenizer_config.json`` that Phi-3.5 would have with it.
+mistral-common ships one of the same size and kind (byte fallback, score-ordered merges, runs of
+spaces scored last; the ids differ) as ``data/tokenizer.model.v1``. ``write_phi35_tokenizer`` writes
+the ``tokenizer.json`` and ``tokenizer_config.json`` that Phi-3.5 would have with it.
 """
 
 import functools
@@ -61,7 +61,7 @@ def sentencepiece_model() -> sentencepiece.SentencePieceProcessor:
 
 
 def merges_by_score(pieces: dict[str, tuple[int, float]]) -> list[list[str]]:
-    """Every split of a piece into two pieces, best score first: what BPE has to merge in which order.
+    """Every split of a piece into two pieces, best score first: what BPE merges in which order.
 
     ``pieces`` maps a piece to its id and score.  Equal scores go in the order of the ids.
     """

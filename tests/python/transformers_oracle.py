@@ -53,7 +53,7 @@ def greedy_without_cache(model, ids: list[int], count: int) -> list[int]:
 
 @functools.cache
 def load_llama_gguf(path):
-    """A GGUF of the llama architecture in float32, expanded and un-permuted by transformers itself."""
+    """A llama GGUF in float32, expanded and un-permuted by transformers itself."""
     from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
     config = transformers.AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
