@@ -10,8 +10,12 @@
 #include "isa.h"
 #include "kernels/matrix_parts.h"
 
-/* Up to these many rows our own kernels are faster than expanding the weights for oneDNN. */
-enum { MAX_INT8_ROWS = 8, MAX_FLOAT_ROWS = 16 };
+/*
+ * Up to how many rows each of our own kernels is faster than the next way, as measured on Zen 5:
+ * integers than bfloat16 and expanded panels; float32 than bfloat16; float32 than oneDNN's float32,
+ * which turns the weights over first.
+ */
+enum { MAX_INT8_ROWS = 12, MAX_ROWS_BEFORE_BF16 = 8, MAX_FLOAT_ROWS = 96 };
 
 enum { PANEL_BYTES = 512 * 1024, CACHE_LINE = 64 };
 
@@ -43,11 +47,10 @@ phi3_way phi3_matrix_way(const phi3_matrix *matrix, const phi3_tensor *part, siz
     bool exact = matrix->compute == PHI3_COMPUTE_FLOAT32;
     if (!exact && phi3_cpu_kernels_current()->int8_product[part->dtype] && n_rows <= MAX_INT8_ROWS)
         return PHI3_WAY_INT8;
-    if (n_rows <= MAX_FLOAT_ROWS)
+    bool bfloat16 = !exact && part->dtype != PHI3_F32 && phi3_isa_has_bfloat16();
+    if (n_rows <= (bfloat16 ? MAX_ROWS_BEFORE_BF16 : MAX_FLOAT_ROWS))
         return PHI3_WAY_FLOAT;
-    if (!exact && part->dtype != PHI3_F32 && phi3_isa_has_bfloat16())
-        return PHI3_WAY_GEMM_BF16;
-    return PHI3_WAY_GEMM_F32;
+    return bfloat16 ? PHI3_WAY_GEMM_BF16 : PHI3_WAY_GEMM_F32;
 }
 
 bool phi3_part_is_ready(const phi3_tensor *part, phi3_dtype dtype)
@@ -92,9 +95,9 @@ phi3_linear_layout phi3_matrix_layout(const phi3_matrix *matrix, size_t n_rows, 
     layout.sums = layout.scales + lines(int8_rows * (padded / PHI3_INT8_BLOCK) * sizeof(float));
     layout.bfloat16 = layout.sums + lines(int8_rows * (padded / PHI3_INT8_BLOCK) * sizeof(float));
     layout.threads = layout.bfloat16;
-    if (n_rows > MAX_INT8_ROWS)
+    if (n_rows > MAX_ROWS_BEFORE_BF16)
         layout.threads += lines(n_rows * matrix->n_columns * sizeof(uint16_t));
-    layout.thread_size = lines(tile + (n_rows > MAX_INT8_ROWS ? panel : 0));
+    layout.thread_size = lines(tile + (n_rows > MAX_ROWS_BEFORE_BF16 ? panel : 0));
     layout.total = layout.threads + (size_t)n_threads * layout.thread_size;
     return layout;
 }

@@ -69,36 +69,46 @@ static void iq4_nl(const phi3_block_iq4_nl *block, float *out)
     }
 }
 
-/* ---- Blocks of 256 -------------------------------------------------------------------------- */
+/* ---- Blocks of 256: by sub-blocks that share a scale ----------------------------------------- */
 
-/* The 2-bit code of element i in q2_k and q3_k. */
-static int two_bit_code(const uint8_t codes[64], int i)
+/* Sub-block s of 16 elements in q2_k, q3_k and q6_k: a block has two runs of four quarters of two
+ * sub-blocks; the quarters of a run share bytes. */
+typedef struct place {
+    int run, quarter, half;
+} place;
+
+static place place_of(int s)
 {
-    int byte = i / 128 * 32 + i % 32;
-    int pair = i % 128 / 32;
-    return codes[byte] >> (2 * pair) & 3;
+    return (place){s / 8, s % 8 / 2, s % 2};
 }
 
 static void q2_k(const phi3_block_q2_k *block, float *out)
 {
     float d = phi3_load_f16(block->d), dmin = phi3_load_f16(block->dmin);
-    for (int i = 0; i < 256; i++) {
-        float scale = d * (float)(block->scales[i / 16] & 15);
-        float min = dmin * (float)(block->scales[i / 16] >> 4);
-        out[i] = scale * (float)two_bit_code(block->codes, i) - min;
+    for (int s = 0; s < 16; s++, out += 16) {
+        place p = place_of(s);
+        const uint8_t *codes = block->codes + 32 * p.run + 16 * p.half;
+        float scale = d * (float)(block->scales[s] & 15);
+        float min = dmin * (float)(block->scales[s] >> 4);
+        for (int j = 0; j < 16; j++)
+            out[j] = scale * (float)(codes[j] >> (2 * p.quarter) & 3) - min;
     }
 }
 
 static void q3_k(const phi3_block_q3_k *block, float *out)
 {
     float d = phi3_load_f16(block->d);
-    for (int i = 0; i < 256; i++) {
-        int s = i / 16;
-        int low = block->scales[s % 8] >> (s / 8 * 4) & 15;
-        int high = block->scales[8 + s % 4] >> (s / 4 * 2) & 3;
-        float scale = d * (float)((low | high << 4) - 32);
-        int offset = block->high[i % 32] >> (i / 32) & 1 ? 0 : 4;
-        out[i] = scale * (float)(two_bit_code(block->codes, i) - offset);
+    for (int s = 0; s < 16; s++, out += 16) {
+        place p = place_of(s);
+        const uint8_t *codes = block->codes + 32 * p.run + 16 * p.half;
+        const uint8_t *high = block->high + 16 * p.half;
+        int low_scale = block->scales[s % 8] >> (s / 8 * 4) & 15;
+        int high_scale = block->scales[8 + s % 4] >> (s / 4 * 2) & 3;
+        float scale = d * (float)((low_scale | high_scale << 4) - 32);
+        for (int j = 0; j < 16; j++) {
+            int code = (codes[j] >> (2 * p.quarter) & 3) | (high[j] >> (s / 2) & 1) << 2;
+            out[j] = scale * (float)(code - 4);
+        }
     }
 }
 
@@ -107,9 +117,11 @@ static void q4_k(const phi3_block_q4_k *block, float *out)
     float d = phi3_load_f16(block->d), dmin = phi3_load_f16(block->dmin);
     uint8_t scales[8], mins[8];
     phi3_unpack_scales(block->scales, scales, mins);
-    for (int i = 0; i < 256; i++) {
-        int code = block->codes[i / 64 * 32 + i % 32] >> (i % 64 / 32 * 4) & 15;
-        out[i] = d * (float)scales[i / 32] * (float)code - dmin * (float)mins[i / 32];
+    for (int s = 0; s < 8; s++, out += 32) {
+        const uint8_t *codes = block->codes + s / 2 * 32;
+        float scale = d * (float)scales[s], min = dmin * (float)mins[s];
+        for (int j = 0; j < 32; j++)
+            out[j] = scale * (float)(codes[j] >> (s % 2 * 4) & 15) - min;
     }
 }
 
@@ -118,35 +130,44 @@ static void q5_k(const phi3_block_q5_k *block, float *out)
     float d = phi3_load_f16(block->d), dmin = phi3_load_f16(block->dmin);
     uint8_t scales[8], mins[8];
     phi3_unpack_scales(block->scales, scales, mins);
-    for (int i = 0; i < 256; i++) {
-        int code = block->codes[i / 64 * 32 + i % 32] >> (i % 64 / 32 * 4) & 15;
-        code |= (block->high[i % 32] >> (i / 32) & 1) << 4;
-        out[i] = d * (float)scales[i / 32] * (float)code - dmin * (float)mins[i / 32];
+    for (int s = 0; s < 8; s++, out += 32) {
+        const uint8_t *codes = block->codes + s / 2 * 32;
+        float scale = d * (float)scales[s], min = dmin * (float)mins[s];
+        for (int j = 0; j < 32; j++) {
+            int code = (codes[j] >> (s % 2 * 4) & 15) | (block->high[j] >> s & 1) << 4;
+            out[j] = scale * (float)code - min;
+        }
     }
 }
 
 static void q6_k(const phi3_block_q6_k *block, float *out)
 {
     float d = phi3_load_f16(block->d);
-    for (int i = 0; i < 256; i++) {
-        int code = block->codes[i / 128 * 64 + i % 64] >> (i % 128 / 64 * 4) & 15;
-        code |= (block->high[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3) << 4;
-        out[i] = d * (float)block->scales[i / 16] * (float)(code - 32);
+    for (int s = 0; s < 16; s++, out += 16) {
+        place p = place_of(s);
+        const uint8_t *codes = block->codes + 64 * p.run + p.quarter % 2 * 32 + 16 * p.half;
+        const uint8_t *high = block->high + 32 * p.run + 16 * p.half;
+        float scale = d * (float)block->scales[s];
+        for (int j = 0; j < 16; j++) {
+            int code = (codes[j] >> (p.quarter / 2 * 4) & 15) | (high[j] >> (2 * p.quarter) & 3)
+                                                                    << 4;
+            out[j] = scale * (float)(code - 32);
+        }
     }
 }
 
 static void iq4_xs(const phi3_block_iq4_xs *block, float *out)
 {
     float d = phi3_load_f16(block->d);
-    uint16_t scales_high = phi3_load_u16(block->scales_high);
-    for (int s = 0; s < 8; s++) {
-        int scale = (block->scales_low[s / 2] >> (s % 2 * 4) & 15) | (scales_high >> (2 * s) & 3)
-                                                                         << 4;
-        float d_sub = d * (float)(scale - 32);
+    uint16_t high_scales = phi3_load_u16(block->scales_high);
+    for (int s = 0; s < 8; s++, out += 32) {
+        int low_scale = block->scales_low[s / 2] >> (s % 2 * 4) & 15;
+        int high_scale = high_scales >> (2 * s) & 3;
+        float scale = d * (float)((low_scale | high_scale << 4) - 32);
         for (int j = 0; j < 16; j++) {
             uint8_t codes = block->codes[16 * s + j];
-            out[32 * s + j] = d_sub * (float)phi3_iq4_values[codes & 15];
-            out[32 * s + j + 16] = d_sub * (float)phi3_iq4_values[codes >> 4];
+            out[j] = scale * (float)phi3_iq4_values[codes & 15];
+            out[j + 16] = scale * (float)phi3_iq4_values[codes >> 4];
         }
     }
 }
@@ -162,18 +183,18 @@ static void iq4_xs(const phi3_block_iq4_xs *block, float *out)
 
 void phi3_dequantize_row(phi3_dtype dtype, const void *row, size_t n_columns, float *out)
 {
-    const uint8_t *bytes = row;
+    const uint8_t *from = row;
     switch (dtype) {
     case PHI3_F32:
         memcpy(out, row, n_columns * sizeof *out);
         break;
     case PHI3_F16:
         for (size_t i = 0; i < n_columns; i++)
-            out[i] = phi3_load_f16(bytes + 2 * i);
+            out[i] = phi3_load_f16(from + 2 * i);
         break;
     case PHI3_BF16:
         for (size_t i = 0; i < n_columns; i++)
-            out[i] = phi3_load_bf16(bytes + 2 * i);
+            out[i] = phi3_load_bf16(from + 2 * i);
         break;
     case PHI3_Q4_0:
         EACH_BLOCK(PHI3_BLOCK, q4_0);

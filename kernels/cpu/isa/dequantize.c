@@ -1,6 +1,101 @@
-/* dequantize.c - the reference's row expansion, compiled for this level: its loops are plain enough
- * for the compiler to use the level's vectors, and the results stay the same to the bit. */
-#include "name.h"
+/*
+ * dequantize.c - stored rows to float32, equal to the reference to the bit.
+ *
+ * Whole groups of the formats in formats.h, and 16-bit floats, have vector code of their own; for the
+ * rest the reference's source is compiled for this level.
+ */
+#include "formats.h"
+#include "kernels.h"
 
-#define phi3_dequantize_row ISA_NAME(phi3_dequantize_row)
+#define plain_row ISA_NAME(phi3_dequantize_plain_row)
+#define phi3_dequantize_row plain_row
 #include "kernels/reference/dequantize.c"
+#undef phi3_dequantize_row
+
+INLINE void expand_group(const format f, const uint8_t *group, float *out)
+{
+    float scales[16], mins[8];
+    f.scales(group, GROUP_BLOCKS, scales, mins);
+#pragma GCC unroll 8
+    for (int step = 0; step < STEPS; step++) {
+        uint8_t codes[VECTOR_BYTES];
+        bytes vector = f.codes(group, step, GROUP_BLOCKS);
+        memcpy(codes, &vector, sizeof codes);
+#pragma GCC unroll 4
+        for (int i = 0; i < VECTOR_BYTES; i += LANES) {
+            int element = step * VECTOR_BYTES + i;
+            floats v = lane_bytes_to_floats(codes + i) - (float)f.zero;
+            v *= scales[element / (f.half_blocks ? 16 : 32)];
+            if (f.has_mins)
+                v += mins[element / 32];
+            store(out + element, v);
+        }
+    }
+}
+
+/* Returns how many columns it has expanded. */
+INLINE size_t expand_groups(const format f, const uint8_t *row, size_t n_columns, float *out)
+{
+    size_t done = 0;
+    for (; done + PHI3_INT8_GROUP <= n_columns; done += PHI3_INT8_GROUP, row += f.group_bytes)
+        expand_group(f, row, out + done);
+    return done;
+}
+
+INLINE size_t expand_float16(const uint8_t *row, size_t n_columns, float *out)
+{
+    size_t done = 0;
+    for (; done + LANES <= n_columns; done += LANES)
+        store(out + done, load_float16(row + 2 * done));
+    return done;
+}
+
+INLINE size_t expand_bfloat16(const uint8_t *row, size_t n_columns, float *out)
+{
+    size_t done = 0;
+    for (; done + LANES <= n_columns; done += LANES)
+        store(out + done, load_bfloat16(row + 2 * done));
+    return done;
+}
+
+static size_t expand(phi3_dtype dtype, const uint8_t *row, size_t n_columns, float *out)
+{
+    switch (dtype) {
+    case PHI3_F16:
+        return expand_float16(row, n_columns, out);
+    case PHI3_BF16:
+        return expand_bfloat16(row, n_columns, out);
+    case PHI3_Q4_0:
+        return expand_groups(format_q4_0, row, n_columns, out);
+    case PHI3_Q4_1:
+        return expand_groups(format_q4_1, row, n_columns, out);
+    case PHI3_Q5_0:
+        return expand_groups(format_q5_0, row, n_columns, out);
+    case PHI3_Q5_1:
+        return expand_groups(format_q5_1, row, n_columns, out);
+    case PHI3_Q8_0:
+        return expand_groups(format_q8_0, row, n_columns, out);
+    case PHI3_IQ4_NL:
+        return expand_groups(format_iq4_nl, row, n_columns, out);
+    case PHI3_Q3_K:
+        return expand_groups(format_q3_k, row, n_columns, out);
+    case PHI3_Q4_K:
+        return expand_groups(format_q4_k, row, n_columns, out);
+    case PHI3_Q5_K:
+        return expand_groups(format_q5_k, row, n_columns, out);
+    case PHI3_Q6_K:
+        return expand_groups(format_q6_k, row, n_columns, out);
+    case PHI3_IQ4_XS:
+        return expand_groups(format_iq4_xs, row, n_columns, out);
+    default:
+        return 0;
+    }
+}
+
+void ISA_NAME(phi3_dequantize_row)(phi3_dtype dtype, const void *row, size_t n_columns, float *out)
+{
+    size_t done = expand(dtype, row, n_columns, out);
+    if (done < n_columns)
+        plain_row(dtype, (const uint8_t *)row + phi3_dtype_row_bytes(dtype, done), n_columns - done,
+                  out + done);
+}

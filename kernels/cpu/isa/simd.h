@@ -245,7 +245,59 @@ INLINE floats8 load_float16_strided(const uint8_t *from, size_t stride)
 #endif
 }
 
+/* 8 bytes as floats, the lowest first. */
+INLINE floats8 unsigned_bytes_to_floats(uint64_t numbers)
+{
+#if defined(__AVX2__)
+    return (floats8)_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_cvtsi64_si128((long long)numbers)));
+#else
+    floats8 v;
+    for (int i = 0; i < 8; i++)
+        v[i] = (float)(numbers >> (8 * i) & 255);
+    return v;
+#endif
+}
+
+INLINE floats8 signed_bytes_to_floats(const int8_t from[8])
+{
+#if defined(__AVX2__)
+    return (floats8)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadu_si64(from)));
+#else
+    return (floats8){from[0], from[1], from[2], from[3], from[4], from[5], from[6], from[7]};
+#endif
+}
+
+/* LANES bytes as floats. */
+INLINE floats lane_bytes_to_floats(const uint8_t *from)
+{
+#if defined(__AVX512F__)
+    __m128i packed = _mm_loadu_si128((const void *)from);
+    return (floats)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(packed));
+#else
+    uint64_t packed;
+    memcpy(&packed, from, sizeof packed);
+    return (floats)unsigned_bytes_to_floats(packed);
+#endif
+}
+
+INLINE void store8(float *to, floats8 v)
+{
+    memcpy(to, &v, sizeof v);
+}
+
 /* ---- Bytes: the codes of BLOCKS blocks ------------------------------------------------------- */
+
+/* Shifts as if the bytes were whole words: the bits that cross into a neighbour are the caller's to
+ * mask away. There are no shifts of bytes on x86. */
+INLINE bytes shift_right(bytes v, int count)
+{
+    return (bytes)((uints)v >> (uint32_t)count);
+}
+
+INLINE bytes shift_left(bytes v, int count)
+{
+    return (bytes)((uints)v << (uint32_t)count);
+}
 
 /* 32 bytes of a, then (where a vector holds two blocks) 32 of b. */
 INLINE bytes load_blocks(const void *a, const void *b)
@@ -283,6 +335,44 @@ INLINE bytes load_nibbles(const void *a, const void *b)
 #endif
 }
 
+/* `value` in byte i where bit i of a (then of b) is set, else 0. */
+INLINE bytes spread_bits(uint32_t a, uint32_t b, uint8_t value)
+{
+#if defined(__AVX512BW__)
+    return (bytes)_mm512_maskz_set1_epi8(a | (uint64_t)b << 32, (char)value);
+#elif defined(__AVX2__)
+    (void)b;
+    const __m256i byte_of =
+        _mm256_setr_epi64x(0, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    const bytes bit_of = (bytes)_mm256_set1_epi64x((long long)0x8040201008040201);
+    bytes bits = (bytes)_mm256_shuffle_epi8(_mm256_set1_epi32((int)a), byte_of) & bit_of;
+    return (bytes)(bits == bit_of) & value;
+#else
+    (void)b;
+    bytes v;
+    for (int i = 0; i < 32; i++)
+        v[i] = a >> i & 1 ? value : 0;
+    return v;
+#endif
+}
+
+/* table[codes[i]] for codes below 16. */
+INLINE bytes look_up(const uint8_t table[16], bytes codes)
+{
+#if defined(__AVX512BW__)
+    __m512i wide = _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)table));
+    return (bytes)_mm512_shuffle_epi8(wide, (__m512i)codes);
+#elif defined(__AVX2__)
+    __m256i wide = _mm256_broadcastsi128_si256(_mm_loadu_si128((const void *)table));
+    return (bytes)_mm256_shuffle_epi8(wide, (__m256i)codes);
+#else
+    bytes v;
+    for (int i = 0; i < 32; i++)
+        v[i] = table[codes[i]];
+    return v;
+#endif
+}
+
 /* The codes (or bit pairs) number `step` of 32 bytes that hold several blocks: with vectors of two
  * blocks, blocks 2 step and 2 step + 1. Block k stands in the bits from k * width up. */
 INLINE bytes load_planes(const void *from, int step, int width)
@@ -293,7 +383,7 @@ INLINE bytes load_planes(const void *from, int step, int width)
     __m512i shift = _mm512_inserti64x4(_mm512_set1_epi32(low), _mm256_set1_epi32(high), 1);
     return (bytes)_mm512_srlv_epi32(v, shift) & (uint8_t)((1 << width) - 1);
 #else
-    return load_bytes(from) >> (uint8_t)(step * width) & (uint8_t)((1 << width) - 1);
+    return shift_right(load_bytes(from), step * width) & (uint8_t)((1 << width) - 1);
 #endif
 }
 
