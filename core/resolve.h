@@ -26,12 +26,16 @@ bool phi3_has_suffix(const char *name, const char *suffix);
 /* An environment variable; NULL when it is unset or empty. */
 const char *phi3_environment(const char *variable);
 
+/* PHI3_ERROR_IO with the path and what errno says. */
+phi3_status phi3_fail_unreadable(phi3_error *error, const char *path);
+
 /* What a directory holds. Only files that can be reached count: a dangling link does not. */
 typedef struct phi3_directory_contents {
-    bool config, safetensors,
-        index;      /* config.json, any *.safetensors, model.safetensors.index.json */
-    size_t ggufs;   /* number of *.gguf */
-    char gguf[256]; /* the first of these by name */
+    bool config;      /* config.json */
+    bool safetensors; /* any *.safetensors */
+    bool index;       /* model.safetensors.index.json */
+    size_t ggufs;     /* number of *.gguf */
+    char gguf[256];   /* the first of these by name */
 } phi3_directory_contents;
 
 phi3_status phi3_directory_read(const char *directory, phi3_directory_contents *contents,
