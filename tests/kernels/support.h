@@ -46,10 +46,8 @@ static inline double random_unit(void)
 /* Roughly normal, deviation 1. */
 static inline float random_normal(void)
 {
-    double sum = 0;
-    for (int i = 0; i < 12; i++)
-        sum += random_unit();
-    return (float)(sum - 6);
+    double sum = random_unit() + random_unit() + random_unit() + random_unit();
+    return (float)((sum - 2) * 1.7320508);
 }
 
 static inline float *random_floats(size_t count)
@@ -138,6 +136,17 @@ static inline phi3_tensor random_tensor(phi3_dtype dtype, size_t n_rows, size_t 
 
 /* ---- Backends and instruction sets ----------------------------------------------------------- */
 
+/* The backends to test: all at the lowest level, afterwards only the one that knows levels. */
+static inline const phi3_backend *const *test_backends(size_t *count)
+{
+    const phi3_backend *const *all = phi3_backend_list(count);
+    static const phi3_backend *const cpu = &phi3_backend_cpu;
+    if (phi3_isa_current() == PHI3_ISA_PORTABLE)
+        return all;
+    *count = 1;
+    return &cpu;
+}
+
 /* Scratch of exactly the size that was asked for, so that a sanitizer sees a step beyond it. */
 static inline phi3_exec make_exec(const phi3_backend *backend, int n_threads, size_t size)
 {
@@ -166,6 +175,7 @@ static inline int run_on_every_isa(char **argv, int (*tests)(void))
         pid_t child = fork();
         if (child == 0) {
             setenv("PHI3_CPU_ISA", phi3_isa_name(level), 1);
+            setenv("OMP_WAIT_POLICY", "passive", 0); /* or small products mostly spin */
             execv("/proc/self/exe", argv);
             _exit(127);
         }

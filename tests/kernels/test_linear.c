@@ -20,7 +20,7 @@ static expectation expect(const float *w, const float *x, size_t n_columns)
         for (size_t i = b; i < n_columns && i < b + 32; i++) {
             e.value += (double)w[i] * x[i];
             e.magnitude += fabs((double)w[i] * x[i]);
-            largest = fmax(largest, fabs((double)x[i]));
+            largest = fabs((double)x[i]) > largest ? fabs((double)x[i]) : largest;
             weights += fabs((double)w[i]);
         }
         e.rounding += largest / 254 * weights;
@@ -109,7 +109,7 @@ static void check_shape(phi3_dtype dtype, size_t n_rows, size_t n_out, size_t n_
                         size_t misalignment)
 {
     size_t n_backends;
-    const phi3_backend *const *backends = phi3_backend_list(&n_backends);
+    const phi3_backend *const *backends = test_backends(&n_backends);
     phi3_tensor w = random_tensor(dtype, n_out, n_columns, misalignment);
     for (size_t b = 0; b < n_backends; b++) {
         for (int exact = 0; exact < 2; exact++) {
@@ -135,7 +135,7 @@ static void every_format_and_size(void **state)
 {
     (void)state;
     random_state = 1;
-    const size_t rows[] = {1, 3, 17, 64, 100}, outs[] = {1, 7, 33};
+    const size_t rows[] = {1, 3, 17, 100}, outs[] = {1, 7, 33};
     for (size_t d = 0; d < COUNT(all_dtypes); d++) {
         size_t block = phi3_dtype_traits(all_dtypes[d])->block_size;
         /* For blocks of 32, numbers of blocks that fill no group and no pair. */
@@ -165,7 +165,7 @@ static void mixed_parts(void **state)
     (void)state;
     random_state = 3;
     size_t n_backends;
-    const phi3_backend *const *backends = phi3_backend_list(&n_backends);
+    const phi3_backend *const *backends = test_backends(&n_backends);
     const size_t rows[] = {1, 5, 12, 40};
     phi3_tensor parts[] = {random_tensor(PHI3_Q4_K, 21, 512, 0), random_tensor(PHI3_F32, 1, 512, 0),
                            random_tensor(PHI3_Q6_K, 130, 512, 0),
@@ -256,7 +256,7 @@ static void embed_expands_rows(void **state)
     (void)state;
     random_state = 6;
     size_t n_backends;
-    const phi3_backend *const *backends = phi3_backend_list(&n_backends);
+    const phi3_backend *const *backends = test_backends(&n_backends);
     enum { N_ROWS = 40, N_COLUMNS = 768, N_IDS = 20 };
     int32_t ids[N_IDS];
     for (size_t i = 0; i < N_IDS; i++)
@@ -291,7 +291,7 @@ static void bad_parts_are_refused(void **state)
 {
     (void)state;
     size_t n_backends;
-    const phi3_backend *const *backends = phi3_backend_list(&n_backends);
+    const phi3_backend *const *backends = test_backends(&n_backends);
     static const uint8_t data[4096];
     const phi3_tensor bad[][2] = {
         {{PHI3_F32, 2, 32, data}, {PHI3_F32, 2, 16, data}},   /* widths differ */

@@ -42,7 +42,7 @@ static void add_rms_norm(void **state)
     (void)state;
     random_state = 1;
     size_t n_backends;
-    const phi3_backend *const *backends = phi3_backend_list(&n_backends);
+    const phi3_backend *const *backends = test_backends(&n_backends);
     for (size_t b = 0; b < n_backends; b++) {
         for (size_t s = 0; s < COUNT(sizes); s++) {
             check_norm(backends[b], 1, sizes[s], true, 1);
@@ -60,7 +60,7 @@ static void swiglu(void **state)
     (void)state;
     random_state = 2;
     size_t n_backends;
-    const phi3_backend *const *backends = phi3_backend_list(&n_backends);
+    const phi3_backend *const *backends = test_backends(&n_backends);
     for (size_t s = 0; s < COUNT(sizes); s++) {
         size_t n_columns = sizes[s], n_rows = 5;
         float *gate_up = random_floats(2 * n_rows * n_columns);
@@ -94,7 +94,7 @@ static void swiglu_extremes(void **state)
                              2.f, 2.f,  2.f,   2.f,    2.f,      2.f, 2.f, 2.f};
     float out[8];
     size_t n_backends;
-    const phi3_backend *const *backends = phi3_backend_list(&n_backends);
+    const phi3_backend *const *backends = test_backends(&n_backends);
     for (size_t b = 0; b < n_backends; b++) {
         phi3_exec exec = make_exec(backends[b], 1, 0);
         assert_int_equal(backends[b]->swiglu(&exec, gate_up, 1, 8, out), PHI3_OK);
@@ -117,7 +117,7 @@ static void gather_rows(void **state)
     float *x = random_floats(5 * 19);
     float out[4 * 19];
     size_t n_backends;
-    const phi3_backend *const *backends = phi3_backend_list(&n_backends);
+    const phi3_backend *const *backends = test_backends(&n_backends);
     for (size_t b = 0; b < n_backends; b++) {
         phi3_exec exec = make_exec(backends[b], 2, 0);
         memset(out, 0, sizeof out);

@@ -1,0 +1,225 @@
+/*
+ * test_backend.c - the registry, what the CPU backend runs on, and one matrix in two threads.
+ */
+#include <pthread.h>
+
+#include "kernels/cpu/gemm.h"
+#include "support.h"
+
+/* ---- Finding a backend ------------------------------------------------------------------------ */
+
+static void devices_by_name(void **state)
+{
+    (void)state;
+    const phi3_backend *backend = NULL;
+    phi3_error error = {.message = ""};
+    unsetenv("PHI3_DEVICE");
+    assert_int_equal(phi3_backend_find(NULL, &backend, &error), PHI3_OK);
+    assert_ptr_equal(backend, &phi3_backend_cpu);
+    assert_int_equal(phi3_backend_find("reference", &backend, &error), PHI3_OK);
+    assert_ptr_equal(backend, &phi3_backend_reference);
+    assert_int_equal(phi3_backend_find("cpu", &backend, &error), PHI3_OK);
+    assert_ptr_equal(backend, &phi3_backend_cpu);
+
+    backend = NULL;
+    assert_int_equal(phi3_backend_find("cuda:1", &backend, &error), PHI3_ERROR_DEVICE);
+    assert_non_null(strstr(error.message, "CUDA"));
+    assert_int_equal(phi3_backend_find("tpu", &backend, &error), PHI3_ERROR_INVALID_ARGUMENT);
+    assert_non_null(strstr(error.message, "\"tpu\""));
+    assert_null(backend);
+}
+
+static void device_from_the_environment(void **state)
+{
+    (void)state;
+    const phi3_backend *backend = NULL;
+    phi3_error error = {.message = ""};
+    setenv("PHI3_DEVICE", "reference", 1);
+    assert_int_equal(phi3_backend_find("auto", &backend, &error), PHI3_OK);
+    assert_ptr_equal(backend, &phi3_backend_reference);
+    assert_int_equal(phi3_backend_find("cpu", &backend, &error), PHI3_OK); /* the caller wins */
+    assert_ptr_equal(backend, &phi3_backend_cpu);
+    setenv("PHI3_DEVICE", "cuda", 1);
+    assert_int_equal(phi3_backend_find(NULL, &backend, &error), PHI3_ERROR_DEVICE);
+    unsetenv("PHI3_DEVICE");
+}
+
+static void backends_are_listed(void **state)
+{
+    (void)state;
+    phi3_backend_info infos[8];
+    assert_int_equal(phi3_backends(infos, 8), 3);
+    assert_string_equal(infos[0].name, "cuda");
+    assert_false(infos[0].available);
+    assert_string_equal(infos[1].name, "cpu");
+    assert_true(infos[1].available);
+    assert_non_null(strstr(infos[1].detail, phi3_cpu_isa()));
+    assert_non_null(strstr(infos[1].detail, "oneDNN 3."));
+    assert_string_equal(infos[2].name, "reference");
+    assert_true(infos[2].available);
+    for (int i = 0; i < 3; i++)
+        assert_true(infos[i].detail[0] != '\0');
+    assert_int_equal(phi3_backends(NULL, 0), 3);
+    assert_int_equal(phi3_backends(infos, 1), 3);
+}
+
+/* $PHI3_CPU_ISA is read once per process, so the question needs another one. */
+static void refused(const char *isa, const char *reason)
+{
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        setenv("PHI3_CPU_ISA", isa, 1);
+        dup2(ends[1], STDOUT_FILENO);
+        execl("/proc/self/exe", "test_backend", "find", (char *)NULL);
+        _exit(127);
+    }
+    close(ends[1]);
+    char text[512] = "";
+    size_t size = 0;
+    for (ssize_t n;
+         size < sizeof text - 1 && (n = read(ends[0], text + size, sizeof text - 1 - size)) > 0;)
+        size += (size_t)n;
+    close(ends[0]);
+    int status = 0;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(WEXITSTATUS(status), 1);
+    assert_non_null(strstr(text, isa));
+    assert_non_null(strstr(text, reason));
+}
+
+static void unknown_isa_is_refused(void **state)
+{
+    (void)state;
+    refused("sse9", "avx512_vnni");
+#ifdef __x86_64__
+    if (!__builtin_cpu_supports("avx512vnni"))
+        refused("avx512_vnni", "supports");
+#endif
+}
+
+/* The other side of `refused`: what a caller is told. */
+static int find_and_print(void)
+{
+    const phi3_backend *backend = NULL;
+    phi3_error error = {.message = ""};
+    phi3_status status = phi3_backend_find(NULL, &backend, &error);
+    printf("%s\n", error.message);
+    fflush(stdout);
+    return status == PHI3_ERROR_DEVICE ? 1 : 0;
+}
+
+static void threads_by_default(void **state)
+{
+    (void)state;
+    setenv("OMP_NUM_THREADS", "3,2", 1);
+    assert_int_equal(phi3_default_threads(), 3);
+    setenv("OMP_NUM_THREADS", "many", 1);
+    int count = phi3_default_threads();
+    unsetenv("OMP_NUM_THREADS");
+    assert_int_equal(phi3_default_threads(), count);
+    assert_in_range(count, 1, sysconf(_SC_NPROCESSORS_ONLN));
+}
+
+/* ---- The products of the CPU backend ----------------------------------------------------------- */
+
+/* oneDNN falls back to plain loops without a word: a hundred times slower. */
+static void onednn_uses_generated_code(void **state)
+{
+    (void)state;
+    assert_int_equal(phi3_gemm_prepare(NULL), PHI3_OK);
+    const char *name = phi3_gemm_implementation(PHI3_F32);
+    assert_non_null(name);
+    assert_null(strstr(name, "ref"));
+    name = phi3_gemm_implementation(PHI3_BF16);
+    assert_int_equal(name != NULL, phi3_isa_has_bfloat16());
+    if (name)
+        assert_null(strstr(name, "ref"));
+}
+
+enum { N_OUT = 257, N_COLUMNS = 512, MAX_ROWS = 110, ROUNDS = 30 };
+
+typedef struct user {
+    const phi3_matrix *matrix;
+    size_t n_rows;
+    const float *x;    /* [n_rows][N_COLUMNS] */
+    const float *want; /* [n_rows][N_OUT] */
+    int wrong;
+} user;
+
+static void *use_matrix(void *data)
+{
+    user *u = data;
+    size_t bytes = u->n_rows * N_OUT * sizeof(float);
+    size_t size = phi3_backend_cpu.matrix_scratch(u->matrix, u->n_rows, 2);
+    phi3_exec exec = {2, phi3_backend_cpu.allocate(size), size};
+    float *y = malloc(bytes);
+    for (int i = 0; i < ROUNDS && exec.scratch && y; i++) {
+        memset(y, 0xff, bytes);
+        phi3_status status = phi3_backend_cpu.linear(&exec, u->matrix, u->x, u->n_rows, y);
+        if (status != PHI3_OK || memcmp(y, u->want, bytes) != 0)
+            u->wrong++;
+    }
+    free(y);
+    phi3_backend_cpu.release(exec.scratch);
+    return NULL;
+}
+
+/* Both ways of oneDNN and the integers, each in two threads of two workers that share the weights. */
+static void two_threads_share_a_matrix(void **state)
+{
+    (void)state;
+    random_state = 7;
+    const phi3_dtype dtypes[] = {PHI3_Q4_1, PHI3_F32};
+    const size_t rows[] = {1, MAX_ROWS};
+    float *x = random_floats(MAX_ROWS * N_COLUMNS);
+    float *want = test_malloc(MAX_ROWS * N_OUT * sizeof *want);
+    for (size_t d = 0; d < COUNT(dtypes); d++) {
+        phi3_tensor w = random_tensor(dtypes[d], N_OUT, N_COLUMNS, 0);
+        phi3_matrix *matrix = NULL;
+        assert_int_equal(phi3_backend_cpu.matrix_create(&w, 1, PHI3_COMPUTE_AUTO, &matrix, NULL),
+                         PHI3_OK);
+        for (size_t r = 0; r < COUNT(rows); r++) {
+            size_t size = phi3_backend_cpu.matrix_scratch(matrix, rows[r], 1);
+            phi3_exec exec = make_exec(&phi3_backend_cpu, 1, size);
+            assert_int_equal(phi3_backend_cpu.linear(&exec, matrix, x, rows[r], want), PHI3_OK);
+            free_exec(&phi3_backend_cpu, &exec);
+
+            user users[2] = {{matrix, rows[r], x, want, 0}, {matrix, rows[r], x, want, 0}};
+            pthread_t threads[2];
+            for (int t = 0; t < 2; t++)
+                assert_int_equal(pthread_create(&threads[t], NULL, use_matrix, &users[t]), 0);
+            for (int t = 0; t < 2; t++)
+                assert_int_equal(pthread_join(threads[t], NULL), 0);
+            assert_int_equal(users[0].wrong + users[1].wrong, 0);
+        }
+        phi3_backend_cpu.matrix_free(matrix);
+        test_free((void *)w.data);
+    }
+    test_free(x);
+    test_free(want);
+}
+
+static int all_tests(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(devices_by_name),
+        cmocka_unit_test(device_from_the_environment),
+        cmocka_unit_test(backends_are_listed),
+        cmocka_unit_test(unknown_isa_is_refused),
+        cmocka_unit_test(threads_by_default),
+        cmocka_unit_test(onednn_uses_generated_code),
+        cmocka_unit_test(two_threads_share_a_matrix),
+    };
+    return cmocka_run_group_tests_name("backend", tests, NULL, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    if (argc == 2 && !strcmp(argv[1], "find"))
+        return find_and_print();
+    return run_on_every_isa(argv, all_tests);
+}
