@@ -23,6 +23,15 @@ def logits(model, ids: list[int]) -> np.ndarray:
     return found[0]
 
 
+def logits_in_steps(model, ids: list[int], first: int) -> np.ndarray:
+    """[n_tokens][vocab]: the same from a prefill of ``first`` ids and then one id at a time."""
+    output = model([ids[:first]], use_cache=True)
+    cache, found = output.past_key_values, [np.asarray(output.logits)[0]]
+    for token in ids[first:]:
+        found.append(np.asarray(model([[token]], past_key_values=cache).logits)[0])
+    return np.concatenate(found)
+
+
 def generate(
     model, prompts: list[list[int]], seed: int | None = None, **arguments
 ) -> list[list[int]]:
