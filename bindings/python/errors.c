@@ -45,7 +45,7 @@ static const error_class error_classes[PHI3_PY_N_ERRORS] = {
      "phi3.BusyError",
      {&PyExc_RuntimeError},
      "The object is in use by another thread."},
-    {PHI3_ERROR_INTERRUPTED, "phi3.InterruptedError", {&PyExc_RuntimeError}, "A call was stopped."},
+    {PHI3_ERROR_INTERRUPTED, "phi3.StoppedError", {&PyExc_RuntimeError}, "A call was stopped."},
     {PHI3_ERROR_FORKED,
      "phi3.ForkedError",
      {&PyExc_RuntimeError},

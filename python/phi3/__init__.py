@@ -26,7 +26,7 @@ _HOMES = {
         "FileAccessError",
         "ForkedError",
         "InternalError",
-        "InterruptedError",
+        "StoppedError",
         "InvalidArgumentError",
         "InvalidIndexError",
         "InvalidTypeError",
@@ -47,7 +47,8 @@ _HOMES = {
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-__all__ = ["random", *sorted(_MODULE_OF)]
+# Without `random`, which would hide Python's own from those who import all.
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> object:
@@ -61,4 +62,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "random"})

@@ -11,7 +11,6 @@ from .errors import (
     FileAccessError as FileAccessError,
     ForkedError as ForkedError,
     InternalError as InternalError,
-    InterruptedError as InterruptedError,
     InvalidArgumentError as InvalidArgumentError,
     InvalidIndexError as InvalidIndexError,
     InvalidTypeError as InvalidTypeError,
@@ -19,6 +18,7 @@ from .errors import (
     ModelNotFoundError as ModelNotFoundError,
     OutOfMemoryError as OutOfMemoryError,
     PipelineError as PipelineError,
+    StoppedError as StoppedError,
     UnknownTaskError as UnknownTaskError,
     UnsupportedError as UnsupportedError,
 )

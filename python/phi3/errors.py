@@ -8,11 +8,11 @@ from ._phi3 import (
     FileAccessError,
     ForkedError,
     InternalError,
-    InterruptedError,
     InvalidArgumentError,
     InvalidTypeError,
     ModelNotFoundError,
     OutOfMemoryError,
+    StoppedError,
     UnsupportedError,
 )
 
@@ -43,7 +43,7 @@ __all__ = [
     "FileAccessError",
     "ForkedError",
     "InternalError",
-    "InterruptedError",
+    "StoppedError",
     "InvalidArgumentError",
     "InvalidIndexError",
     "InvalidTypeError",

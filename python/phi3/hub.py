@@ -42,7 +42,10 @@ def resolve(
         if local_files_only or not _may_download(name):
             raise
         path = _download(name, revision, token, not_here)
-    return os.path.join(path, gguf_file) if gguf_file else path
+    if not gguf_file:
+        return path
+    # A directory whose one GGUF file is all there is stands for that file.
+    return os.path.join(path if os.path.isdir(path) else os.path.dirname(path), gguf_file)
 
 
 def _embedded_model_directory() -> str | None:
