@@ -85,7 +85,9 @@ def test_the_library_never_exits_aborts_or_prints():
     bad = []
     for path in tracked_files():
         if path.suffix in {".c", ".h"} and path.relative_to(ROOT).parts[0] in {"core", "kernels"}:
-            code = re.sub(r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\])*\"", "", path.read_text(), flags=re.S)
+            code = re.sub(
+                r"/\*.*?\*/|//[^\n]*|\"(?:\\.|[^\"\\])*\"", "", path.read_text(), flags=re.S
+            )
             bad += [(str(path.relative_to(ROOT)), m[0]) for m in calls.finditer(code)]
     assert bad == []
 
