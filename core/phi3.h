@@ -27,6 +27,8 @@
  *   phi3_cache, phi3_generation and phi3_stream_decoder belong to one thread at a time; a second
  *   thread that uses one meanwhile gets PHI3_ERROR_BUSY. phi3_random locks itself.
  *   A child made by fork() after the parent has computed gets PHI3_ERROR_FORKED: load after the fork.
+ *   The work of a call is shared out with GNU OpenMP. Where other programs want the processors too,
+ *   start yours with GOMP_SPINCOUNT=500 in its environment: threads that wait then soon sleep.
  */
 #ifndef PHI3_H
 #define PHI3_H
