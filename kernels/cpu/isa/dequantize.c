@@ -16,12 +16,11 @@ INLINE void expand_group(const format f, const uint8_t *group, float *out)
 {
     float scales[16], mins[8];
     f.scales(group, GROUP_BLOCKS, scales, mins);
-#pragma GCC unroll 8
+    UNROLL_STEPS
     for (int step = 0; step < STEPS; step++) {
         uint8_t codes[VECTOR_BYTES];
         bytes vector = f.codes(group, step, GROUP_BLOCKS);
         memcpy(codes, &vector, sizeof codes);
-#pragma GCC unroll 4
         for (int i = 0; i < VECTOR_BYTES; i += LANES) {
             int element = step * VECTOR_BYTES + i;
             floats v = lane_bytes_to_floats(codes + i) - (float)f.zero;

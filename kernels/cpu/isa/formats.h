@@ -17,13 +17,21 @@ enum {
     GROUP_BLOCKS = PHI3_INT8_GROUP / 32
 };
 
+/* Before a loop over steps: shifts and places in a block become constants. */
+#if defined(__AVX2__)
+#define UNROLL_STEPS _Pragma("GCC unroll 8")
+#else
+#define UNROLL_STEPS
+#endif
+
 /* An element is scale * (code - zero) + min. */
 typedef struct format {
     size_t group_bytes;
-    int zero;         /* subtracted from every code */
-    bool wide;        /* codes go above 127 */
-    bool has_mins;    /* a number is added to every weight of a block */
-    bool half_blocks; /* scales count for 16 elements, not 32 */
+    int zero;          /* subtracted from every code */
+    bool wide;         /* codes go above 127 */
+    bool has_mins;     /* a number is added to every weight of a block */
+    bool half_blocks;  /* scales count for 16 elements, not 32 */
+    bool small_blocks; /* blocks of 32: a row's last group may have fewer than eight */
 
     /* The scales [8 or 16] and mins [8] of a group that has n_blocks blocks; zeros above. */
     void (*scales)(const uint8_t *group, size_t n_blocks, float *scales, float *mins);
@@ -66,6 +74,7 @@ INLINE bytes codes_q4_0(const uint8_t *group, int step, size_t n_blocks)
 
 static const format format_q4_0 = {
     .group_bytes = GROUP_BLOCKS * sizeof(phi3_block_q4_0),
+    .small_blocks = true,
     .zero = 8,
     .scales = scales_q4_0,
     .codes = codes_q4_0,
@@ -86,6 +95,7 @@ INLINE bytes codes_q4_1(const uint8_t *group, int step, size_t n_blocks)
 
 static const format format_q4_1 = {
     .group_bytes = GROUP_BLOCKS * sizeof(phi3_block_q4_1),
+    .small_blocks = true,
     .has_mins = true,
     .scales = scales_q4_1,
     .codes = codes_q4_1,
@@ -107,6 +117,7 @@ INLINE bytes codes_q5_0(const uint8_t *group, int step, size_t n_blocks)
 
 static const format format_q5_0 = {
     .group_bytes = GROUP_BLOCKS * sizeof(phi3_block_q5_0),
+    .small_blocks = true,
     .zero = 16,
     .scales = scales_q5_0,
     .codes = codes_q5_0,
@@ -128,6 +139,7 @@ INLINE bytes codes_q5_1(const uint8_t *group, int step, size_t n_blocks)
 
 static const format format_q5_1 = {
     .group_bytes = GROUP_BLOCKS * sizeof(phi3_block_q5_1),
+    .small_blocks = true,
     .has_mins = true,
     .scales = scales_q5_1,
     .codes = codes_q5_1,
@@ -149,6 +161,7 @@ INLINE bytes codes_q8_0(const uint8_t *group, int step, size_t n_blocks)
 
 static const format format_q8_0 = {
     .group_bytes = GROUP_BLOCKS * sizeof(phi3_block_q8_0),
+    .small_blocks = true,
     .zero = 128,
     .wide = true,
     .scales = scales_q8_0,
@@ -174,6 +187,7 @@ INLINE bytes codes_iq4_nl(const uint8_t *group, int step, size_t n_blocks)
 
 static const format format_iq4_nl = {
     .group_bytes = GROUP_BLOCKS * sizeof(phi3_block_iq4_nl),
+    .small_blocks = true,
     .zero = 128,
     .wide = true,
     .scales = scales_iq4_nl,

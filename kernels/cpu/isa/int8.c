@@ -56,77 +56,84 @@ void ISA_NAME(phi3_quantize_row)(const float *x, size_t n_columns, size_t row,
     }
 }
 
-/* ---- One group -------------------------------------------------------------------------------- */
+/* ---- One row of x with a tile of weight rows ------------------------------------------------- */
 
-/* Adds the products of one group of `count` weight rows with one row of x. */
-INLINE void add_group(const format f, const uint8_t *weights, size_t row_bytes, size_t count,
-                      size_t n_blocks, int n_steps, const int8_t *x, const float *x_scales,
-                      const float *x_sums, floats sum[TILE], floats8 min_sum[TILE])
+/* A place in a row of x. */
+typedef struct operand {
+    const int8_t *codes;
+    const float *scales;
+    const float *sums;
+} operand;
+
+INLINE ints dot(const format f, ints sum, bytes codes, bytes x)
+{
+    return f.wide ? dot_wide_codes(sum, codes, x) : dot_codes(sum, codes, x);
+}
+
+/* Adds the products of one group, which has n_blocks blocks in n_steps vectors. */
+INLINE void add_group(const format f, const uint8_t *const rows[TILE], operand x, size_t n_blocks,
+                      int n_steps, floats sum[TILE], floats8 min_sum[TILE])
 {
     float scales[TILE][16], mins[8];
-    for (size_t r = 0; r < count; r++) {
-        f.scales(weights + r * row_bytes, n_blocks, scales[r], mins);
+    for (int r = 0; r < TILE; r++) {
+        f.scales(rows[r], n_blocks, scales[r], mins);
         if (f.has_mins)
-            min_sum[r] += load8(mins) * load8(x_sums);
+            min_sum[r] += load8(mins) * load8(x.sums);
     }
-#pragma GCC unroll 8 /* so that shifts and places in a block are constants */
+    UNROLL_STEPS
     for (int step = 0; step < n_steps; step++) {
-        bytes codes_x = load_bytes(x + step * VECTOR_BYTES);
-        floats scale_x = spread_blocks(x_scales, step);
+        bytes codes_x = load_bytes(x.codes + step * VECTOR_BYTES);
+        floats scale_x = spread_blocks(x.scales, step);
         ints start = {0};
         if (f.zero)
-            start -= f.wide ? dot_wide_codes(start, splat_byte((uint8_t)f.zero), codes_x)
-                            : dot_codes(start, splat_byte((uint8_t)f.zero), codes_x);
-        for (size_t r = 0; r < count; r++) {
-            bytes codes = f.codes(weights + r * row_bytes, step, n_blocks);
-            ints dot =
-                f.wide ? dot_wide_codes(start, codes, codes_x) : dot_codes(start, codes, codes_x);
+            start -= dot(f, start, splat_byte((uint8_t)f.zero), codes_x);
+        for (int r = 0; r < TILE; r++) {
+            ints product = dot(f, start, f.codes(rows[r], step, n_blocks), codes_x);
             floats scale = f.half_blocks ? spread_half_blocks(scales[r], step)
                                          : spread_blocks(scales[r], step);
-            sum[r] = multiply_add(ints_to_floats(dot), scale * scale_x, sum[r]);
+            sum[r] = multiply_add(ints_to_floats(product), scale * scale_x, sum[r]);
         }
     }
 }
 
-/* y[o] = x . weights[o] for `count` (1 or TILE, known to the compiler) weight rows. */
-INLINE void multiply_rows(const format f, const uint8_t *weights, const phi3_weight_rows *shape,
-                          size_t count, const int8_t *x, const float *x_scales, const float *x_sums,
-                          float *y)
+/* out[r] = x . rows[r] for a whole tile. */
+INLINE void multiply_tile(const format f, const uint8_t *const first[TILE], size_t n_blocks,
+                          operand x, float out[TILE])
 {
-    size_t n_blocks = shape->n_columns / 32;
+    const uint8_t *rows[TILE];
+    memcpy(rows, first, sizeof rows);
     floats sum[TILE] = {0};
     floats8 min_sum[TILE] = {0};
-    size_t b = 0;
-    for (; b + GROUP_BLOCKS <= n_blocks; b += GROUP_BLOCKS) {
-        add_group(f, weights, shape->row_bytes, count, GROUP_BLOCKS, STEPS, x + 32 * b,
-                  x_scales + b, x_sums + b, sum, min_sum);
-        weights += f.group_bytes;
+    for (; n_blocks >= GROUP_BLOCKS; n_blocks -= GROUP_BLOCKS) {
+        add_group(f, rows, x, GROUP_BLOCKS, STEPS, sum, min_sum);
+        for (int r = 0; r < TILE; r++)
+            rows[r] += f.group_bytes;
+        x.codes += PHI3_INT8_GROUP;
+        x.scales += GROUP_BLOCKS;
+        x.sums += GROUP_BLOCKS;
     }
-    if (b < n_blocks)
-        add_group(f, weights, shape->row_bytes, count, n_blocks - b,
-                  (int)((n_blocks - b + BLOCKS - 1) / BLOCKS), x + 32 * b, x_scales + b, x_sums + b,
-                  sum, min_sum);
-    for (size_t r = 0; r < count; r++)
-        y[r] = sum_lanes(sum[r]) + (f.has_mins ? sum_lanes8(min_sum[r]) : 0);
+    if (f.small_blocks && n_blocks > 0)
+        add_group(f, rows, x, n_blocks, (int)((n_blocks + BLOCKS - 1) / BLOCKS), sum, min_sum);
+    for (int r = 0; r < TILE; r++)
+        out[r] = sum_lanes(sum[r]) + (f.has_mins ? sum_lanes8(min_sum[r]) : 0);
 }
 
 INLINE void multiply(const format f, const phi3_weight_rows *weights, const phi3_int8_rows *x,
                      float *y, size_t y_stride)
 {
-    for (size_t o = 0; o < weights->n_rows;) {
-        const uint8_t *rows = weights->data + o * weights->row_bytes;
-        bool whole = weights->n_rows - o >= TILE;
+    for (size_t o = 0; o < weights->n_rows; o += TILE) {
+        size_t left = weights->n_rows - o;
+        const uint8_t *rows[TILE];
+        for (size_t r = 0; r < TILE; r++) /* the last tile repeats a row to be whole */
+            rows[r] = weights->data + (o + (r < left ? r : left - 1)) * weights->row_bytes;
         for (size_t r = 0; r < x->n_rows; r++) {
-            const int8_t *codes = x->codes + r * x->n_padded;
-            const float *scales = x->scales + r * (x->n_padded / 32);
-            const float *sums = x->sums + r * (x->n_padded / 32);
-            float *out = y + r * y_stride + o;
-            if (whole)
-                multiply_rows(f, rows, weights, TILE, codes, scales, sums, out);
-            else
-                multiply_rows(f, rows, weights, 1, codes, scales, sums, out);
+            size_t n_x_blocks = x->n_padded / PHI3_INT8_BLOCK;
+            operand row = {x->codes + r * x->n_padded, x->scales + r * n_x_blocks,
+                           x->sums + r * n_x_blocks};
+            float out[TILE];
+            multiply_tile(f, rows, weights->n_columns / PHI3_INT8_BLOCK, row, out);
+            memcpy(y + r * y_stride + o, out, (left < TILE ? left : TILE) * sizeof *out);
         }
-        o += whole ? TILE : 1;
     }
 }
 
