@@ -10,7 +10,7 @@
 #include "file.h"
 #include "tokenizer_parts.h"
 
-/* ---- Loading -------------------------------------------------------------------------------------- */
+/* ---- Loading -------------------------------------------------------------------------------- */
 
 static phi3_status load_directory(phi3_tokenizer *tokenizer, const char *directory,
                                   phi3_error *error)
@@ -79,7 +79,7 @@ phi3_status phi3_tokenizer_finish(phi3_tokenizer *tokenizer, const char *file, p
     find_symbols(tokenizer);
     PHI3_TRY(phi3_merges_finish(tokenizer, error));
     PHI3_TRY(phi3_added_finish(tokenizer, file, error));
-    return phi3_decoder_prepare(tokenizer, error);
+    return phi3_decoder_prepare(tokenizer, file, error);
 }
 
 phi3_status phi3_tokenizer_load(const char *path, phi3_tokenizer **tokenizer, phi3_error *error)
@@ -118,7 +118,7 @@ void phi3_tokenizer_free(phi3_tokenizer *tokenizer)
     free(tokenizer);
 }
 
-/* ---- Questions ------------------------------------------------------------------------------------ */
+/* ---- Questions ------------------------------------------------------------------------------ */
 
 size_t phi3_tokenizer_vocab_size(const phi3_tokenizer *tokenizer)
 {

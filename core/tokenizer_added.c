@@ -5,7 +5,7 @@
  */
 #include "tokenizer_parts.h"
 
-/* ---- Search trees ------------------------------------------------------------------------------------ */
+/* ---- Search trees --------------------------------------------------------------------------- */
 
 static bool new_node(phi3_trie *trie, uint8_t byte, uint32_t *node)
 {
@@ -64,7 +64,7 @@ static int32_t trie_match(const phi3_trie *trie, const char *text, size_t size, 
     return token;
 }
 
-/* ---- White space and words ------------------------------------------------------------------------------ */
+/* ---- White space and words ------------------------------------------------------------------ */
 
 static size_t skip_space_after(const char *text, size_t size, size_t from)
 {
@@ -118,7 +118,7 @@ static phi3_status stands_alone(const phi3_added_tokens *added, phi3_matcher *ma
     return PHI3_OK;
 }
 
-/* ---- Finding ------------------------------------------------------------------------------------------------ */
+/* ---- Finding -------------------------------------------------------------------------------- */
 
 phi3_status phi3_added_next(const phi3_added_tokens *added, const phi3_trie *trie,
                             phi3_matcher *matcher, const char *text, size_t size, size_t from,
@@ -154,7 +154,7 @@ phi3_status phi3_added_next(const phi3_added_tokens *added, const phi3_trie *tri
     return PHI3_OK;
 }
 
-/* ---- Filling --------------------------------------------------------------------------------------------- */
+/* ---- Filling -------------------------------------------------------------------------------- */
 
 const phi3_added_token *phi3_tokenizer_find_added(const phi3_tokenizer *tokenizer,
                                                   const char *content)
@@ -232,8 +232,8 @@ static phi3_status add_to_trees(phi3_tokenizer *tokenizer, int32_t index, phi3_a
 
 phi3_status phi3_added_finish(phi3_tokenizer *tokenizer, const char *file, phi3_error *error)
 {
-    /* \w as tokenizers' regular expressions have it: Alphabetic (which is more than letters), marks,
-     * decimal digits, connectors and joiners. */
+    /* \w as tokenizers' regular expressions have it: Alphabetic (which is more than letters),
+     * marks, decimal digits, connectors and joiners. */
     static const char word[] = "[\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200C}\\x{200D}"
                                "\\x{24B6}-\\x{24E9}\\x{1F130}-\\x{1F149}\\x{1F150}-\\x{1F169}"
                                "\\x{1F170}-\\x{1F189}]";

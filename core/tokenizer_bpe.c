@@ -1,11 +1,11 @@
 /*
- * tokenizer_bpe.c - byte-pair encoding of one piece. In: the piece's bytes. Out: ids, in order, each
- * with the number of bytes it stands for.
+ * tokenizer_bpe.c - byte-pair encoding of one piece. In: the piece's bytes. Out: ids, in order,
+ * each with the number of bytes it stands for.
  *
- * The piece becomes symbols: characters (SentencePiece's kind) or bytes (the byte-level kind). Then,
- * again and again, the pair of neighbours with the lowest rank becomes one symbol; of equal ranks
- * the leftmost. Symbols that no merge can join are separated first, so that most runs are a word
- * long: those are merged by plain search, long ones with a heap, in n log n steps.
+ * The piece becomes symbols: characters (SentencePiece's kind) or bytes (the byte-level kind).
+ * Then, again and again, the pair of neighbours with the lowest rank becomes one symbol; of equal
+ * ranks the leftmost. Symbols that no merge can join are separated first, so that most runs are a
+ * word long: those are merged by plain search, long ones with a heap, in n log n steps.
  */
 #include "tokenizer_parts.h"
 
@@ -39,7 +39,7 @@ static uint32_t rank_of(const phi3_merges *merges, phi3_symbol left, phi3_symbol
     return merge->rank;
 }
 
-/* ---- Short runs: search the lowest rank, merge, close the gap ----------------------------------------------- */
+/* ---- Short runs: search the lowest rank, merge, close the gap ------------------------------- */
 
 static size_t merge_short(const phi3_merges *merges, phi3_symbol *symbols, size_t count)
 {
@@ -71,7 +71,7 @@ static size_t merge_short(const phi3_merges *merges, phi3_symbol *symbols, size_
     return count;
 }
 
-/* ---- Long runs: a heap of (rank, place) ------------------------------------------------------------------- */
+/* ---- Long runs: a heap of (rank, place) ----------------------------------------------------- */
 
 static void sift_down(uint64_t *heap, size_t count, size_t at)
 {
@@ -170,7 +170,7 @@ static bool merge_long(const phi3_merges *merges, phi3_merger *merger)
     return true;
 }
 
-/* ---- From bytes to symbols ------------------------------------------------------------------------------------ */
+/* ---- From bytes to symbols ------------------------------------------------------------------ */
 
 /* Merges the symbols gathered so far and hands them on. */
 static phi3_status flush(const phi3_tokenizer *tokenizer, phi3_merger *merger, phi3_error *error)

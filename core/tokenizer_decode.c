@@ -3,7 +3,7 @@
  * that may still become a character wait. phi3_tokenizer_decode and the stream decoder both run on
  * this, so that a stream joins to what decode gives.
  *
- * What a token adds to the text is computed at load (phi3_decoder_prepare). Left to do here are
+ * What a token adds to the text is computed at load (tokenizer_decoder.c). Left to do here are
  * the things that depend on the neighbours:
  *   byte_fallback  a run of byte tokens is text when all of it is UTF-8; if not, each of its bytes
  *                  becomes U+FFFD
@@ -15,161 +15,7 @@
 
 static const char REPLACEMENT[] = "\xEF\xBF\xBD"; /* U+FFFD */
 
-/* ---- At load: what each token adds --------------------------------------------------------------------------- */
-
-static int hex_digit(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                                  : -1;
-}
-
-/* "<0xE2>" -> 0xE2; -1 for other text. */
-static int16_t byte_of(const char *text, size_t size)
-{
-    if (size != 6 || memcmp(text, "<0x", 3) != 0 || text[5] != '>')
-        return -1;
-    int high = hex_digit(text[3]), low = hex_digit(text[4]);
-    return high < 0 || low < 0 ? -1 : (int16_t)(high * 16 + low);
-}
-
-/* Byte-level spelling -> bytes; text with a character outside the alphabet stays as it is. */
-static bool spell_bytes(const char *text, size_t size, phi3_bytes *out)
-{
-    out->size = 0;
-    for (size_t i = 0; i < size; i += phi3_character_size(text + i)) {
-        int byte = phi3_character_to_byte(phi3_character_at(text + i));
-        if (byte < 0) {
-            out->size = 0;
-            return phi3_bytes_append(out, text, size);
-        }
-        char as_char = (char)byte;
-        if (!phi3_bytes_append(out, &as_char, 1))
-            return false;
-    }
-    return true;
-}
-
-static bool begins_with(const phi3_bytes *in, size_t at, const phi3_decoder_step *step)
-{
-    return in->size - at >= step->pattern_size &&
-           memcmp(in->bytes + at, step->pattern, step->pattern_size) == 0;
-}
-
-static bool apply_step(const phi3_decoder_step *step, const phi3_bytes *in, phi3_bytes *out)
-{
-    out->size = 0;
-    size_t at = 0;
-    if (step->strip) {
-        for (size_t n = 0; n < step->count && begins_with(in, at, step); n++)
-            at += step->pattern_size;
-        return phi3_bytes_append(out, in->bytes + at, in->size - at);
-    }
-    bool enough_memory = phi3_bytes_append(out, "", 0);
-    while (enough_memory && at < in->size) {
-        bool found = begins_with(in, at, step);
-        enough_memory = found ? phi3_bytes_append(out, step->content, step->content_size)
-                              : phi3_bytes_append(out, in->bytes + at, 1);
-        at += found ? step->pattern_size : 1;
-    }
-    return enough_memory;
-}
-
-static bool prepare_token(phi3_tokenizer *tokenizer, phi3_token *token, phi3_bytes texts[2])
-{
-    const phi3_decoder *decoder = &tokenizer->decoder;
-    phi3_bytes *text = &texts[0];
-    text->size = 0;
-    /* An added token that is normalized has its bytes already. */
-    const char *source = token->bytes != NULL ? token->bytes : token->text;
-    size_t size = token->bytes != NULL ? token->bytes_size : token->text_size;
-    if (decoder->byte_level ? !spell_bytes(source, size, text)
-                            : !phi3_bytes_append(text, source, size))
-        return false;
-    for (size_t i = 0; i < decoder->n_steps; i++) {
-        phi3_bytes *next = text == &texts[0] ? &texts[1] : &texts[0];
-        if (!apply_step(&decoder->steps[i], text, next))
-            return false;
-        text = next;
-    }
-    if (decoder->byte_fallback)
-        token->byte = byte_of(text->bytes, text->size);
-    if (token->byte >= 0) {
-        text->size = 0;
-        char as_char = (char)token->byte;
-        if (!phi3_bytes_append(text, &as_char, 1))
-            return false;
-    }
-    bool is_spelling =
-        text->size == token->text_size && memcmp(text->bytes, token->text, text->size) == 0;
-    token->bytes = is_spelling
-                       ? token->text
-                       : phi3_vocabulary_keep(&tokenizer->vocabulary, text->bytes, text->size);
-    token->bytes_size = (uint32_t)text->size;
-    return token->bytes != NULL;
-}
-
-phi3_status phi3_decoder_prepare(phi3_tokenizer *tokenizer, phi3_error *error)
-{
-    phi3_bytes texts[2] = {{0}, {0}};
-    bool enough_memory = true;
-    for (size_t id = 0; enough_memory && id < tokenizer->vocabulary.count; id++) {
-        phi3_token *token = &tokenizer->vocabulary.tokens[id];
-        if (token->text != NULL)
-            enough_memory = prepare_token(tokenizer, token, texts);
-    }
-    free(texts[0].bytes);
-    free(texts[1].bytes);
-    return enough_memory ? PHI3_OK : phi3_fail_memory(error, "a vocabulary");
-}
-
-static const char *keep(phi3_tokenizer *tokenizer, const char *text)
-{
-    return phi3_vocabulary_keep(&tokenizer->vocabulary, text, strlen(text));
-}
-
-static phi3_status add_step(phi3_tokenizer *tokenizer, phi3_decoder_step step, phi3_error *error)
-{
-    phi3_decoder *decoder = &tokenizer->decoder;
-    phi3_decoder_step *steps = realloc(decoder->steps, (decoder->n_steps + 1) * sizeof *steps);
-    if (steps != NULL)
-        decoder->steps = steps;
-    if (steps == NULL || step.pattern == NULL || step.content == NULL)
-        return phi3_fail_memory(error, "a decoder");
-    step.pattern_size = strlen(step.pattern);
-    step.content_size = strlen(step.content);
-    steps[decoder->n_steps++] = step;
-    return PHI3_OK;
-}
-
-phi3_status phi3_decoder_replace(phi3_tokenizer *tokenizer, const char *pattern,
-                                 const char *content, phi3_error *error)
-{
-    phi3_decoder_step step = {.pattern = keep(tokenizer, pattern),
-                              .content = keep(tokenizer, content)};
-    return add_step(tokenizer, step, error);
-}
-
-phi3_status phi3_decoder_strip_tokens(phi3_tokenizer *tokenizer, const char *content, size_t count,
-                                      phi3_error *error)
-{
-    phi3_decoder_step step = {
-        .strip = true, .pattern = keep(tokenizer, content), .content = "", .count = count};
-    return add_step(tokenizer, step, error);
-}
-
-phi3_status phi3_decoder_strip_text(phi3_tokenizer *tokenizer, const char *content, size_t count,
-                                    phi3_error *error)
-{
-    phi3_decoder *decoder = &tokenizer->decoder;
-    decoder->strip = count;
-    decoder->strip_content = keep(tokenizer, content);
-    decoder->strip_content_size = strlen(content);
-    return decoder->strip_content != NULL ? PHI3_OK : phi3_fail_memory(error, "a decoder");
-}
-
-/* ---- Text that is decided ---------------------------------------------------------------------------------------- */
+/* ---- Text that is decided ------------------------------------------------------------------- */
 
 /* Appends whole characters, less what is stripped from the beginning of the text. */
 static bool write_text(phi3_decoding *decoding, const char *text, size_t size)
@@ -254,7 +100,7 @@ static bool write_bytes(phi3_decoding *decoding, bool last)
     return enough_memory;
 }
 
-/* ---- Token by token -------------------------------------------------------------------------------------------------- */
+/* ---- Token by token ------------------------------------------------------------------------- */
 
 void phi3_decoding_begin(phi3_decoding *decoding, const phi3_tokenizer *tokenizer,
                          bool skip_special_tokens)
@@ -326,7 +172,7 @@ void phi3_decoding_free(phi3_decoding *decoding)
     *decoding = (phi3_decoding){0};
 }
 
-/* ---- All at once ------------------------------------------------------------------------------------------------------- */
+/* ---- All at once ---------------------------------------------------------------------------- */
 
 phi3_status phi3_tokenizer_decode(const phi3_tokenizer *tokenizer, const int32_t *ids, size_t count,
                                   bool skip_special_tokens, char **text, size_t *size,

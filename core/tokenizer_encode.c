@@ -34,7 +34,8 @@ static phi3_status add_id(encoder *state, int32_t id, phi3_offset offset)
 }
 
 /* tokenizers measures byte-level symbols by their spelling. That matters where the vocabulary lacks
- * a byte, as SmolLM2's does: it is dropped, and the places of later symbols are counted without it. */
+ * a byte, as SmolLM2's does: it is dropped, and the places of later symbols are counted without it.
+ * */
 static phi3_status add_symbol(void *target, phi3_symbol symbol)
 {
     encoder *state = target;
@@ -53,7 +54,7 @@ static phi3_status add_symbol(void *target, phi3_symbol symbol)
         phi3_section_origin(&state->section, start, state->position + (state->inside > 0)));
 }
 
-/* ---- Sections --------------------------------------------------------------------------------------------------- */
+/* ---- Sections ------------------------------------------------------------------------------- */
 
 /* A part of a section without added tokens: pieces, then ids. */
 static phi3_status encode_part(encoder *state, const phi3_section *section, phi3_range part)
@@ -106,7 +107,7 @@ static phi3_status encode_raw(encoder *state, const phi3_section *text, phi3_ran
     return cut_added(state, &state->tokenizer->added.normalized, &section, encode_part);
 }
 
-/* ---- The post-processor ------------------------------------------------------------------------------------------- */
+/* ---- The post-processor --------------------------------------------------------------------- */
 
 static bool is_outer_space(const char *text)
 {
@@ -150,7 +151,7 @@ static phi3_status add_specials(encoder *state, const int32_t *ids, size_t count
     return PHI3_OK;
 }
 
-/* ---- The whole text ------------------------------------------------------------------------------------------------ */
+/* ---- The whole text ------------------------------------------------------------------------- */
 
 static phi3_status check_text(const char *text, size_t size, phi3_error *error)
 {

@@ -25,7 +25,7 @@ typedef struct reader {
     bool trims_controls;    /* see is_trimmed */
 } reader;
 
-/* ---- Patterns by name --------------------------------------------------------------------------------- */
+/* ---- Patterns by name ----------------------------------------------------------------------- */
 
 #define CONTRACTIONS "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 #define TAIL "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"
@@ -83,7 +83,7 @@ static phi3_status find_pre_tokenizer(const reader *in, const pre_tokenizer **fo
                      phi3_shown(name.size), name.text, known);
 }
 
-/* ---- Tokens ------------------------------------------------------------------------------------------------ */
+/* ---- Tokens --------------------------------------------------------------------------------- */
 
 static phi3_status read_list(const reader *in, const char *key, bool strings, bool required,
                              phi3_gguf_array *list)
@@ -165,7 +165,7 @@ static phi3_status read_tokens(reader *in)
     return PHI3_OK;
 }
 
-/* ---- The two models -------------------------------------------------------------------------------------------- */
+/* ---- The two models ------------------------------------------------------------------------- */
 
 static phi3_status read_scores(const reader *in)
 {
@@ -203,7 +203,7 @@ static phi3_status read_llama(const reader *in)
     if (add_space_prefix)
         PHI3_TRY(phi3_normalizer_add(tokenizer, NULL, SPACE_MARK, in->error));
     PHI3_TRY(phi3_normalizer_add(tokenizer, " ", SPACE_MARK, in->error));
-    PHI3_TRY(phi3_decoder_replace(tokenizer, SPACE_MARK, " ", in->error));
+    PHI3_TRY(phi3_decoder_replace(tokenizer, in->path, SPACE_MARK, " ", in->error));
     tokenizer->decoder.byte_fallback = true;
     return add_space_prefix ? phi3_decoder_strip_text(tokenizer, " ", 1, in->error) : PHI3_OK;
 }
@@ -239,7 +239,7 @@ static phi3_status read_gpt2(const reader *in, const pre_tokenizer *pre)
     return PHI3_OK;
 }
 
-/* ---- Roles, length and chat template ------------------------------------------------------------------------------ */
+/* ---- Roles, length and chat template -------------------------------------------------------- */
 
 static phi3_status read_roles(const reader *in)
 {
@@ -298,7 +298,7 @@ static phi3_status read_template(const reader *in)
     return phi3_tokenizer_keep_template(in->tokenizer, in->path, text.text, text.size, in->error);
 }
 
-/* ---- The file --------------------------------------------------------------------------------------------------------- */
+/* ---- The file ------------------------------------------------------------------------------- */
 
 static bool is_text(phi3_gguf_string string, const char *text)
 {

@@ -16,7 +16,7 @@ typedef struct reader {
     phi3_error *error;
 } reader;
 
-/* ---- The model -------------------------------------------------------------------------------------- */
+/* ---- The model ------------------------------------------------------------------------------ */
 
 static phi3_status read_vocabulary(const reader *in, const cJSON *vocab)
 {
@@ -134,7 +134,7 @@ static phi3_status read_model(const reader *in, const cJSON *root)
     return PHI3_OK;
 }
 
-/* ---- Added tokens -------------------------------------------------------------------------------------- */
+/* ---- Added tokens --------------------------------------------------------------------------- */
 
 static phi3_status read_added_token(const reader *in, const cJSON *item)
 {
@@ -180,7 +180,7 @@ static phi3_status read_added_tokens(const reader *in, const cJSON *root)
     return PHI3_OK;
 }
 
-/* ---- The file ------------------------------------------------------------------------------------------- */
+/* ---- The file ------------------------------------------------------------------------------- */
 
 phi3_status phi3_tokenizer_load_json(phi3_tokenizer *tokenizer, const char *path, phi3_error *error)
 {

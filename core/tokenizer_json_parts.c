@@ -1,8 +1,8 @@
 /*
- * tokenizer_json_parts.c - what stands around the model in tokenizer.json: normalizer, pre-tokenizer,
- * post-processor and decoder. In: the parsed file. Out: the steps of a phi3_tokenizer. Each part is
- * null, one object with a "type", or a Sequence of such; a type that is not known is refused by its
- * name, for to leave it out would give other ids.
+ * tokenizer_json_parts.c - what stands around the model in tokenizer.json: normalizer, pre-
+ * tokenizer, post-processor and decoder. In: the parsed file. Out: the steps of a phi3_tokenizer.
+ * Each part is null, one object with a "type", or a Sequence of such; a type that is not known is
+ * refused by its name, for to leave it out would give other ids.
  */
 #include "json.h"
 #include "tokenizer_parts.h"
@@ -26,7 +26,7 @@ static phi3_status unsupported(const reader *in, const char *part, const char *t
                      part, type);
 }
 
-/* ---- Walking a part --------------------------------------------------------------------------------------- */
+/* ---- Walking a part ------------------------------------------------------------------------- */
 
 typedef phi3_status step_reader(reader *in, const cJSON *step, const char *type);
 
@@ -75,7 +75,7 @@ static phi3_status read_pattern(const reader *in, const cJSON *step, const char 
     return PHI3_OK;
 }
 
-/* ---- Normalizer ---------------------------------------------------------------------------------------------- */
+/* ---- Normalizer ----------------------------------------------------------------------------- */
 
 static phi3_status read_normalizer(reader *in, const cJSON *step, const char *type)
 {
@@ -99,7 +99,7 @@ static phi3_status read_normalizer(reader *in, const cJSON *step, const char *ty
     return unsupported(in, "normalizer", type);
 }
 
-/* ---- Pre-tokenizer ------------------------------------------------------------------------------------------- */
+/* ---- Pre-tokenizer -------------------------------------------------------------------------- */
 
 static phi3_status read_behavior(const reader *in, const cJSON *step, phi3_split_behavior *out)
 {
@@ -203,7 +203,7 @@ static phi3_status read_pre_tokenizer(reader *in, const cJSON *step, const char 
     return unsupported(in, "pre-tokenizer", type);
 }
 
-/* ---- Post-processor -------------------------------------------------------------------------------------------- */
+/* ---- Post-processor ------------------------------------------------------------------------- */
 
 /* Adds the ids of special_tokens[name] to the end of a list. */
 static phi3_status add_special(reader *in, const cJSON *specials, const char *name, int32_t **list,
@@ -272,7 +272,7 @@ static phi3_status read_post_processor(reader *in, const cJSON *step, const char
                           in->error);
 }
 
-/* ---- Decoder ----------------------------------------------------------------------------------------------------- */
+/* ---- Decoder -------------------------------------------------------------------------------- */
 
 static phi3_status read_strip(reader *in, const cJSON *step)
 {
@@ -284,13 +284,14 @@ static phi3_status read_strip(reader *in, const cJSON *step)
     if (stop != 0 || *content == '\0')
         return unsupported(in, "decoder", "Strip of the end, or of nothing,");
     if (!in->decoder_fuses)
-        return phi3_decoder_strip_tokens(in->tokenizer, content, start, in->error);
+        return phi3_decoder_strip_tokens(in->tokenizer, in->path, content, start, in->error);
     if (in->tokenizer->decoder.strip > 0)
         return unsupported(in, "decoder", "Strip twice");
     return phi3_decoder_strip_text(in->tokenizer, content, start, in->error);
 }
 
-/* Steps for single tokens come first, then ByteFallback, then Fuse, then steps for the whole text. */
+/* Steps for single tokens come first, then ByteFallback, then Fuse, then steps for the whole text.
+ * */
 static phi3_status read_decoder(reader *in, const cJSON *step, const char *type)
 {
     phi3_decoder *decoder = &in->tokenizer->decoder;
@@ -320,13 +321,13 @@ static phi3_status read_decoder(reader *in, const cJSON *step, const char *type)
         PHI3_TRY(phi3_json_string(in->path, step, "content", &content, in->error));
         if (is_regex)
             return unsupported(in, "decoder", "Replace with a Regex");
-        return phi3_decoder_replace(in->tokenizer, pattern, content != NULL ? content : "",
-                                    in->error);
+        return phi3_decoder_replace(in->tokenizer, in->path, pattern,
+                                    content != NULL ? content : "", in->error);
     }
     if (strcmp(type, "Metaspace") == 0) {
         phi3_prepend_scheme scheme = PHI3_PREPEND_ALWAYS;
         PHI3_TRY(read_metaspace(in, step, &pattern, &scheme));
-        PHI3_TRY(phi3_decoder_replace(in->tokenizer, pattern, " ", in->error));
+        PHI3_TRY(phi3_decoder_replace(in->tokenizer, in->path, pattern, " ", in->error));
         if (scheme != PHI3_PREPEND_NEVER) {
             const phi3_decoder_step *last = &decoder->steps[decoder->n_steps - 1];
             decoder->mark = last->pattern;
@@ -337,7 +338,7 @@ static phi3_status read_decoder(reader *in, const cJSON *step, const char *type)
     return unsupported(in, "decoder", type);
 }
 
-/* ---- All parts ------------------------------------------------------------------------------------------------------ */
+/* ---- All parts ------------------------------------------------------------------------------ */
 
 phi3_status phi3_tokenizer_load_parts(phi3_tokenizer *tokenizer, const char *path,
                                       const cJSON *root, phi3_error *error)

@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-/* ---- Pair -> merge ------------------------------------------------------------------------------ */
+/* ---- Pair -> merge -------------------------------------------------------------------------- */
 
 static uint64_t hash_pair(int32_t left, int32_t right)
 {
@@ -72,7 +72,7 @@ void phi3_merges_free(phi3_merges *merges)
     *merges = (phi3_merges){0};
 }
 
-/* ---- From a list of pairs ------------------------------------------------------------------------- */
+/* ---- From a list of pairs ------------------------------------------------------------------- */
 
 phi3_status phi3_merges_add(phi3_merges *merges, const phi3_vocabulary *vocabulary,
                             const char *file, size_t rank, const char *left, size_t left_size,
@@ -99,7 +99,7 @@ phi3_status phi3_merges_add(phi3_merges *merges, const phi3_vocabulary *vocabula
     return PHI3_OK;
 }
 
-/* ---- From scores ---------------------------------------------------------------------------------- */
+/* ---- From scores ---------------------------------------------------------------------------- */
 
 typedef struct scored_token {
     float score;
@@ -156,7 +156,7 @@ phi3_status phi3_merges_from_scores(phi3_merges *merges, const phi3_vocabulary *
     return enough_memory ? PHI3_OK : phi3_fail_memory(error, "the merges of a tokenizer");
 }
 
-/* ---- Neighbours that a merge can join --------------------------------------------------------------- */
+/* ---- Neighbours that a merge can join ------------------------------------------------------- */
 
 enum { JOIN_BITS = 20 };
 

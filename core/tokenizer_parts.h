@@ -7,9 +7,11 @@
  *        --model---------------------> symbols, merged   tokenizer_bpe.c, tokenizer_merges.c
  *        -------------------------------> ids and places tokenizer_encode.c
  *
- * and back: ids --tokenizer_decode.c--> text. The terms are those of Hugging Face tokenizers, whose
- * results these files reproduce. tokenizer_json.c, tokenizer_settings.c and tokenizer_gguf.c fill
- * the object from files; afterwards it never changes.
+ * and back: ids --tokenizer_decoder.c, tokenizer_decode.c--> text.
+ *
+ * The terms are those of Hugging Face tokenizers, whose results these files reproduce.
+ * tokenizer_json.c, tokenizer_settings.c and tokenizer_gguf.c fill the object from files;
+ * afterwards it never changes.
  */
 #ifndef PHI3_INTERNAL_TOKENIZER_PARTS_H
 #define PHI3_INTERNAL_TOKENIZER_PARTS_H
@@ -24,10 +26,11 @@ enum {
     PHI3_MAX_TOKEN_ID = 1 << 21,      /* ten times the largest known vocabulary */
     PHI3_MAX_TOKEN_SIZE = 1024,       /* bytes; the longest known token has 128 */
     PHI3_MAX_ENCODED_SIZE = 1 << 30,  /* bytes of one text */
+    PHI3_MAX_TEXT_GROWTH = 32,        /* how many times longer a normalizer may make a text */
     PHI3_MAX_PRE_TOKENIZER_STEPS = 32 /* a splitting step costs a pass over the text */
 };
 
-/* ---- Memory that grows ----------------------------------------------------------------------- */
+/* ---- Memory that grows ---------------------------------------------------------------------- */
 
 /* Makes room for `needed` elements in *memory, doubling. False when there is no memory. */
 bool phi3_reserve(void *memory, size_t *capacity, size_t needed, size_t element_size);
@@ -40,7 +43,7 @@ typedef struct phi3_bytes {
 
 bool phi3_bytes_append(phi3_bytes *out, const char *bytes, size_t size);
 
-/* ---- Vocabulary: ids <-> spellings ----------------------------------------------------------- */
+/* ---- Vocabulary: ids <-> spellings ---------------------------------------------------------- */
 
 typedef struct phi3_token {
     const char *text;  /* [text_size] the spelling; NULL: the id has no token */
@@ -81,7 +84,7 @@ void phi3_vocabulary_free(phi3_vocabulary *vocabulary);
 /* How much of a token's spelling a message quotes, for "%.*s". */
 int phi3_shown(size_t size);
 
-/* ---- Merges: which two neighbours become one, and in which order ------------------------------ */
+/* ---- Merges: which two neighbours become one, and in which order ---------------------------- */
 
 typedef struct phi3_merge {
     int32_t left, right; /* ids; left -1: a free slot */
@@ -122,7 +125,7 @@ bool phi3_merges_join(const phi3_merges *merges, int32_t left, int32_t right);
 
 void phi3_merges_free(phi3_merges *merges);
 
-/* ---- Text with its origin -------------------------------------------------------------------- */
+/* ---- Text with its origin ------------------------------------------------------------------- */
 
 typedef struct phi3_range {
     uint32_t start, end;
@@ -145,6 +148,7 @@ typedef struct phi3_aligned {
     char *bytes;         /* [size] */
     phi3_range *origins; /* [size] */
     size_t size;
+    size_t limit; /* of the size; 0: none but that of a phi3_range */
     size_t bytes_capacity, origins_capacity;
 } phi3_aligned;
 
@@ -169,7 +173,7 @@ typedef struct phi3_normalizer_step {
 phi3_status phi3_normalize(const phi3_tokenizer *tokenizer, phi3_section *section,
                            phi3_aligned texts[2], phi3_error *error);
 
-/* ---- Patterns: PCRE2 with the meaning that tokenizers' regular expressions have ----------------- */
+/* ---- Patterns: PCRE2 with the meaning that tokenizers' regular expressions have ------------- */
 
 typedef struct phi3_pattern phi3_pattern;
 
@@ -194,11 +198,11 @@ phi3_status phi3_pattern_search(const phi3_pattern *pattern, phi3_matcher *match
                                 const char *subject, size_t size, size_t from, bool *found,
                                 phi3_range *match, phi3_error *error);
 
-/* unicode: the stand-in for a character that PCRE2's tables do not know as tokenizers' do, with as
- * many bytes in UTF-8; the character itself when there is no need. */
+/* The stand-in for a character that PCRE2's tables do not know as tokenizers' do, with as many bytes
+ * in UTF-8; the character itself when there is no need. */
 uint32_t phi3_unicode_stand_in(uint32_t character);
 
-/* ---- Pre-tokenizer: a section -> pieces ------------------------------------------------------- */
+/* ---- Pre-tokenizer: a section -> pieces ----------------------------------------------------- */
 
 typedef enum phi3_split_behavior {
     PHI3_SPLIT_REMOVED,
@@ -250,7 +254,7 @@ phi3_status phi3_split(const phi3_split_steps *steps, phi3_matcher *matcher, phi
                        phi3_range part, phi3_pieces *pieces, phi3_error *error);
 void phi3_pieces_free(phi3_pieces *pieces);
 
-/* ---- Added tokens ------------------------------------------------------------------------------ */
+/* ---- Added tokens --------------------------------------------------------------------------- */
 
 /* A tree of spellings: the children of a node are a list of siblings. */
 typedef struct phi3_trie_node {
@@ -286,16 +290,16 @@ phi3_status phi3_added_next(const phi3_added_tokens *added, const phi3_trie *tri
 phi3_status phi3_added_finish(phi3_tokenizer *tokenizer, const char *file, phi3_error *error);
 void phi3_added_free(phi3_added_tokens *added);
 
-/* ---- The model: a piece -> ids -----------------------------------------------------------------------
+/* ---- The model: a piece -> ids -------------------------------------------------------------- */
 
- * A symbol is an id and how many bytes of the section it covers; byte-level ones are measured in the
- * byte-level spelling of the section. The merger keeps the memory of one
- * call of encode. */
+/* An id and how many bytes of the section it stands for; byte-level ones are measured in the
+ * byte-level spelling of the section. */
 typedef struct phi3_symbol {
     int32_t id;
     uint32_t size;
 } phi3_symbol;
 
+/* The memory of the merging in one call of encode. */
 typedef struct phi3_merger {
     phi3_symbol *symbols; /* [count] the symbols that are being merged */
     size_t count;
@@ -316,7 +320,7 @@ phi3_status phi3_bpe_encode(const phi3_tokenizer *tokenizer, phi3_merger *merger
                             size_t size, phi3_error *error);
 void phi3_merger_free(phi3_merger *merger);
 
-/* ---- Decoder ------------------------------------------------------------------------------------ */
+/* ---- Decoder -------------------------------------------------------------------------------- */
 
 /* What every token becomes on its own is computed at load, in phi3_token.bytes. */
 typedef struct phi3_decoder_step {
@@ -359,7 +363,7 @@ phi3_status phi3_decoding_put(phi3_decoding *decoding, int32_t id, phi3_error *e
 phi3_status phi3_decoding_end(phi3_decoding *decoding, phi3_error *error);
 void phi3_decoding_free(phi3_decoding *decoding);
 
-/* ---- The object ---------------------------------------------------------------------------------- */
+/* ---- The object ----------------------------------------------------------------------------- */
 
 struct phi3_tokenizer {
     phi3_vocabulary vocabulary;
@@ -394,7 +398,7 @@ struct phi3_tokenizer {
     const char *chat_template; /* kept in the vocabulary's memory, or NULL */
 };
 
-/* ---- Loading -------------------------------------------------------------------------------------- */
+/* ---- Loading -------------------------------------------------------------------------------- */
 
 phi3_status phi3_tokenizer_load_json(phi3_tokenizer *tokenizer, const char *path,
                                      phi3_error *error);
@@ -413,8 +417,8 @@ phi3_status phi3_tokenizer_load_settings(phi3_tokenizer *tokenizer, const char *
 phi3_status phi3_tokenizer_keep_template(phi3_tokenizer *tokenizer, const char *file,
                                          const char *text, size_t size, phi3_error *error);
 
-/* Adds an added token, or changes the flags of the one with this content. token.id -1: the content's
- * id in the vocabulary, or the next free one. content is copied. */
+/* Adds an added token, or changes the flags of the one with this content. token.id -1: the
+ * content's id in the vocabulary, or the next free one. content is copied. */
 phi3_status phi3_tokenizer_add_token(phi3_tokenizer *tokenizer, const char *file,
                                      phi3_added_token token, phi3_error *error);
 const phi3_added_token *phi3_tokenizer_find_added(const phi3_tokenizer *tokenizer,
@@ -435,10 +439,10 @@ extern const char phi3_digit_pattern[];
 phi3_status phi3_tokenizer_finish(phi3_tokenizer *tokenizer, const char *file, phi3_error *error);
 
 /* Adds a step to the decoder; texts are copied. */
-phi3_status phi3_decoder_replace(phi3_tokenizer *tokenizer, const char *pattern,
+phi3_status phi3_decoder_replace(phi3_tokenizer *tokenizer, const char *file, const char *pattern,
                                  const char *content, phi3_error *error);
-phi3_status phi3_decoder_strip_tokens(phi3_tokenizer *tokenizer, const char *content, size_t count,
-                                      phi3_error *error);
+phi3_status phi3_decoder_strip_tokens(phi3_tokenizer *tokenizer, const char *file,
+                                      const char *content, size_t count, phi3_error *error);
 phi3_status phi3_decoder_strip_text(phi3_tokenizer *tokenizer, const char *content, size_t count,
                                     phi3_error *error);
 
@@ -447,7 +451,7 @@ phi3_status phi3_normalizer_add(phi3_tokenizer *tokenizer, const char *pattern, 
                                 phi3_error *error);
 
 /* Fills bytes and byte of every token, as the decoder says. */
-phi3_status phi3_decoder_prepare(phi3_tokenizer *tokenizer, phi3_error *error);
+phi3_status phi3_decoder_prepare(phi3_tokenizer *tokenizer, const char *file, phi3_error *error);
 
 /* The byte-level alphabet: byte -> its character, and back (-1: not in the alphabet). */
 uint32_t phi3_byte_to_character(uint8_t byte);
@@ -459,7 +463,7 @@ static inline size_t phi3_spelled_size(char byte)
     return phi3_byte_to_character((uint8_t)byte) < 0x80 ? 1 : 2;
 }
 
-/* ---- Small things ---------------------------------------------------------------------------------- */
+/* ---- Small things --------------------------------------------------------------------------- */
 
 /* UTF-8 that is known to be valid. */
 static inline size_t phi3_character_size(const char *text)

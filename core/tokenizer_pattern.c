@@ -31,7 +31,7 @@ struct phi3_matcher {
     phi3_bytes subject;
 };
 
-/* ---- Compiling ------------------------------------------------------------------------------------ */
+/* ---- Compiling ------------------------------------------------------------------------------ */
 
 /* What may follow "(?". Other options and groups have other meanings in Oniguruma. */
 static bool is_known_group(const char *at, size_t size)
@@ -162,7 +162,7 @@ void phi3_pattern_free(phi3_pattern *pattern)
     free(pattern);
 }
 
-/* ---- Matching --------------------------------------------------------------------------------------- */
+/* ---- Matching ------------------------------------------------------------------------------- */
 
 phi3_matcher *phi3_matcher_create(void)
 {

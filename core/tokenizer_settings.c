@@ -1,7 +1,7 @@
 /*
  * tokenizer_settings.c - the small files beside tokenizer.json: tokenizer_config.json,
- * special_tokens_map.json and chat_template.jinja. In: the directory. Out: roles of tokens (BOS, EOS,
- * ...), flags of added tokens, the longest length and the chat template of a phi3_tokenizer.
+ * special_tokens_map.json and chat_template.jinja. In: the directory. Out: roles of tokens (BOS,
+ * EOS, ...), flags of added tokens, the longest length and the chat template of a phi3_tokenizer.
  *
  * add_bos_token is not read: beside a tokenizer.json, transformers 5 does not read it either; what
  * is put around a text is the post-processor's business.
@@ -27,7 +27,7 @@ typedef struct reader {
     phi3_error *error;
 } reader;
 
-/* ---- Tokens ---------------------------------------------------------------------------------------- */
+/* ---- Tokens --------------------------------------------------------------------------------- */
 
 /* An added token as an object, or as its content alone. content NULL: there is none. */
 static phi3_status read_token(const reader *in, const cJSON *item, phi3_added_token *token)
@@ -92,7 +92,8 @@ static bool same_flags(const phi3_added_token *a, const phi3_added_token *b)
            a->single_word == b->single_word && a->normalized == b->normalized;
 }
 
-/* "added_tokens_decoder": {"32000": {"content": ...}}. Its flags win over those of tokenizer.json. */
+/* "added_tokens_decoder": {"32000": {"content": ...}}. Its flags win over those of tokenizer.json.
+ * */
 static phi3_status read_added_tokens(const reader *in, const cJSON *root)
 {
     const cJSON *decoder = cJSON_GetObjectItemCaseSensitive(root, "added_tokens_decoder");
@@ -120,7 +121,7 @@ static phi3_status read_added_tokens(const reader *in, const cJSON *root)
     return PHI3_OK;
 }
 
-/* ---- Length and chat template ---------------------------------------------------------------------------- */
+/* ---- Length and chat template --------------------------------------------------------------- */
 
 /* transformers writes 1e30 for "not known". */
 static phi3_status read_max_length(const reader *in, const cJSON *root)
@@ -178,7 +179,7 @@ static phi3_status read_template(const reader *in, const cJSON *root)
     return phi3_tokenizer_keep_template(in->tokenizer, in->path, found, strlen(found), in->error);
 }
 
-/* ---- The files ---------------------------------------------------------------------------------------------- */
+/* ---- The files ------------------------------------------------------------------------------ */
 
 static phi3_status read_config(const reader *in, const cJSON *root)
 {

@@ -41,7 +41,7 @@ static bool add_next(phi3_pieces *pieces, size_t start, size_t end, bool is_matc
     return true;
 }
 
-/* ---- Splitting by a pattern -------------------------------------------------------------------------- */
+/* ---- Splitting by a pattern ----------------------------------------------------------------- */
 
 /* Adds the matches within one piece and what lies between them: together they cover the piece. */
 static phi3_status find_matches(const phi3_split_step *step, phi3_matcher *matcher,
@@ -149,7 +149,7 @@ static phi3_status split_by_pattern(const phi3_split_step *step, phi3_matcher *m
     return PHI3_OK;
 }
 
-/* ---- Writing marks ------------------------------------------------------------------------------------- */
+/* ---- Writing marks -------------------------------------------------------------------------- */
 
 static bool begins_with(const char *text, size_t size, const char *mark, size_t mark_size)
 {
@@ -190,7 +190,7 @@ static phi3_status write_marks(const phi3_split_step *step, phi3_section *sectio
     return PHI3_OK;
 }
 
-/* ---- All steps -------------------------------------------------------------------------------------------- */
+/* ---- All steps ------------------------------------------------------------------------------ */
 
 phi3_status phi3_split(const phi3_split_steps *steps, phi3_matcher *matcher, phi3_section *section,
                        phi3_range part, phi3_pieces *pieces, phi3_error *error)
@@ -212,7 +212,7 @@ phi3_status phi3_split(const phi3_split_steps *steps, phi3_matcher *matcher, phi
     return PHI3_OK;
 }
 
-/* ---- Filling ----------------------------------------------------------------------------------------------- */
+/* ---- Filling -------------------------------------------------------------------------------- */
 
 const char phi3_gpt2_pattern[] =
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";

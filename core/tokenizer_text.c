@@ -5,7 +5,7 @@
  */
 #include "tokenizer_parts.h"
 
-/* ---- Characters ----------------------------------------------------------------------------------- */
+/* ---- Characters ----------------------------------------------------------------------------- */
 
 uint32_t phi3_character_at(const char *text)
 {
@@ -41,8 +41,8 @@ bool phi3_is_white_space(uint32_t character)
            character == 0x2029 || character == 0x202F || character == 0x205F || character == 0x3000;
 }
 
-/* The byte-level alphabet of GPT-2: bytes that print stand for themselves, the others follow in order
- * from U+0100 on. */
+/* The byte-level alphabet of GPT-2: bytes that print stand for themselves, the others follow in
+ * order from U+0100 on. */
 uint32_t phi3_byte_to_character(uint8_t byte)
 {
     if (byte <= 0x20)
@@ -65,7 +65,7 @@ int phi3_character_to_byte(uint32_t character)
     return prints ? (int)character : -1;
 }
 
-/* ---- Sections --------------------------------------------------------------------------------------- */
+/* ---- Sections ------------------------------------------------------------------------------- */
 
 phi3_offset phi3_section_origin(const phi3_section *section, size_t start, size_t end)
 {
@@ -97,7 +97,8 @@ void phi3_aligned_free(phi3_aligned *text)
 static bool make_room(phi3_aligned *out, size_t size)
 {
     size_t needed;
-    return !phi3_add_overflows(out->size, size, &needed) && needed < UINT32_MAX &&
+    size_t limit = out->limit > 0 ? out->limit : UINT32_MAX - 1;
+    return !phi3_add_overflows(out->size, size, &needed) && needed <= limit &&
            phi3_reserve(&out->bytes, &out->bytes_capacity, needed + 1, 1) &&
            phi3_reserve(&out->origins, &out->origins_capacity, needed + 1, sizeof *out->origins);
 }
@@ -158,16 +159,18 @@ bool phi3_aligned_replace(phi3_aligned *out, const phi3_section *section, phi3_r
     return true;
 }
 
-/* ---- Normalizer ------------------------------------------------------------------------------------ */
+/* ---- Normalizer ----------------------------------------------------------------------------- */
 
 phi3_status phi3_normalize(const phi3_tokenizer *tokenizer, phi3_section *section,
                            phi3_aligned texts[2], phi3_error *error)
 {
+    size_t limit = (section->size + 1) * PHI3_MAX_TEXT_GROWTH;
     for (size_t i = 0; i < tokenizer->normalizer_steps && section->size > 0; i++) {
         const phi3_normalizer_step *step = &tokenizer->normalizer[i];
         phi3_aligned *out = &texts[i % 2]; /* the other one holds *section */
         phi3_range whole = {0, (uint32_t)section->size};
         out->size = 0;
+        out->limit = limit < UINT32_MAX ? limit : UINT32_MAX - 1;
         bool enough_memory;
         if (step->pattern == NULL)
             enough_memory = phi3_aligned_append(out, step->content, step->content_size,

@@ -1,9 +1,9 @@
 /*
  * tokenizer_unicode.c - characters that PCRE2 classifies differently from Hugging Face tokenizers.
  *
- * tokenizers matches with Oniguruma, whose tables are Unicode 16; PCRE2 10.40 to 10.42 know Unicode 14.
- * Patterns ask for general categories only, so before matching each younger character gives way to an
- * old one of its category. In: a character. Out: its stand-in, as long in UTF-8, or itself.
+ * tokenizers matches with Oniguruma, whose tables are Unicode 16; PCRE2 10.40 to 10.42 know Unicode
+ * 14. Patterns ask for general categories only, so before matching each younger character gives way
+ * to an old one of its category. In: a character. Out: its stand-in, as long in UTF-8, or itself.
  */
 #include "tokenizer_parts.h"
 
@@ -18,8 +18,8 @@ static const uint32_t stand_ins[][2] = {
     [SO] = {0x2600, 0x1F600}, [CF] = {0x2060, 0x1D173},
 };
 
-/* Written by tests/data/make_unicode_table.py. By hand: HAN for the ideographs among LO, and U+180E,
- * a format character that PCRE2 still counts as a space. */
+/* Written by tests/data/make_unicode_table.py. By hand: HAN for the ideographs among LO, and
+ * U+180E, a format character that PCRE2 still counts as a space. */
 static const struct {
     uint32_t first, last;
     category category;

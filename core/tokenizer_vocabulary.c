@@ -9,7 +9,7 @@
 
 enum { BLOCK_SIZE = 1 << 16, SHOWN_TOKEN_SIZE = 60 };
 
-/* ---- Memory that grows ------------------------------------------------------------------------- */
+/* ---- Memory that grows ---------------------------------------------------------------------- */
 
 bool phi3_reserve(void *memory, size_t *capacity, size_t needed, size_t element_size)
 {
@@ -49,7 +49,7 @@ int phi3_shown(size_t size)
     return (int)(size < SHOWN_TOKEN_SIZE ? size : SHOWN_TOKEN_SIZE);
 }
 
-/* ---- Spellings --------------------------------------------------------------------------------- */
+/* ---- Spellings ------------------------------------------------------------------------------ */
 
 struct phi3_text_block {
     struct phi3_text_block *previous;
@@ -89,7 +89,7 @@ void phi3_vocabulary_free(phi3_vocabulary *vocabulary)
     *vocabulary = (phi3_vocabulary){0};
 }
 
-/* ---- Spelling -> id ----------------------------------------------------------------------------- */
+/* ---- Spelling -> id ------------------------------------------------------------------------- */
 
 static uint64_t hash_text(const char *text, size_t size)
 {
@@ -155,7 +155,7 @@ const phi3_token *phi3_vocabulary_token(const phi3_vocabulary *vocabulary, int32
     return &vocabulary->tokens[id];
 }
 
-/* ---- Filling --------------------------------------------------------------------------------------- */
+/* ---- Filling -------------------------------------------------------------------------------- */
 
 static phi3_status check_spelling(const char *file, int64_t id, const char *text, size_t size,
                                   phi3_error *error)

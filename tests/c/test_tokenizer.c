@@ -9,7 +9,7 @@
 
 #include "core/tokenizer.h"
 
-/* ---- Helpers -------------------------------------------------------------------------------------- */
+/* ---- Helpers -------------------------------------------------------------------------------- */
 
 static phi3_tokenizer *load_from(const char *path)
 {
@@ -64,7 +64,7 @@ static void expect_text(const phi3_tokenizer *tokenizer, const int32_t *ids, boo
     phi3_free(text);
 }
 
-/* ---- SentencePiece's kind --------------------------------------------------------------------------- */
+/* ---- SentencePiece's kind ------------------------------------------------------------------- */
 
 static void merges_pieces_with_byte_fallback(void **state)
 {
@@ -210,7 +210,7 @@ static void answers_questions(void **state)
     phi3_tokenizer_free(tokenizer);
 }
 
-/* ---- The byte-level kind -------------------------------------------------------------------------------- */
+/* ---- The byte-level kind -------------------------------------------------------------------- */
 
 static void merges_bytes_within_pieces(void **state)
 {
@@ -280,7 +280,7 @@ static void knows_young_characters(void **state)
     phi3_tokenizer_free(tokenizer);
 }
 
-/* ---- Merging against the plainest way to do it -------------------------------------------------------------- */
+/* ---- Merging against the plainest way to do it ---------------------------------------------- */
 
 enum { LETTERS = 3, MAX_RUN = 300 };
 
@@ -377,7 +377,7 @@ static void merges_in_the_order_of_ranks(void **state)
     }
 }
 
-/* ---- Streams ------------------------------------------------------------------------------------------------------ */
+/* ---- Streams -------------------------------------------------------------------------------- */
 
 static bool is_utf8(const char *text, size_t size)
 {
@@ -470,7 +470,7 @@ static void streams_emit_as_soon_as_decided(void **state)
     phi3_tokenizer_free(tokenizer);
 }
 
-/* ---- Threads and time ------------------------------------------------------------------------------------------------ */
+/* ---- Threads and time ----------------------------------------------------------------------- */
 
 static void *encode_many(void *argument)
 {

@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-/* ---- Helpers ---------------------------------------------------------------------------------------- */
+/* ---- Helpers -------------------------------------------------------------------------------- */
 
 /* Loads what must be refused: the message begins with the test's directory and tells the fault. */
 static void expect_refused(const char *what, const char *path, const char *fault)
@@ -41,7 +41,7 @@ static void write_json(const char *vocab, const char *merges, const char *others
     release(&json);
 }
 
-/* ---- tokenizer.json ------------------------------------------------------------------------------------- */
+/* ---- tokenizer.json ------------------------------------------------------------------------- */
 
 static void refuses_broken_models(void **state)
 {
@@ -163,6 +163,45 @@ static void refuses_long_pre_tokenizers(void **state)
     expect_refused("a thousand steps", in_directory("tokenizer.json"), "more than 32 steps");
 }
 
+/* Text that grows without end: a thousand letters for each "a". */
+static void refuses_explosive_replacements(void **state)
+{
+    (void)state;
+    buffer letters = {0}, others = {0};
+    for (size_t i = 0; i < 1000; i++)
+        put(&letters, "a", 1);
+    put(&letters, "", 1);
+    char replace[1200];
+    snprintf(replace, sizeof replace,
+             "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"%s\"}",
+             (const char *)letters.data);
+
+    put_text(&others, "\"decoder\":{\"type\":\"Sequence\",\"decoders\":[");
+    for (size_t i = 0; i < 3; i++) {
+        put_text(&others, replace);
+        put_text(&others, i < 2 ? "," : "]},");
+    }
+    put(&others, "", 1);
+    write_json("{\"a\":0}", "[]", (const char *)others.data);
+    expect_refused("a decoder that grows", test_directory, "token 0 becomes too long");
+
+    others.size = 0;
+    put_text(&others, "\"normalizer\":");
+    put_text(&others, replace);
+    put_text(&others, ",");
+    put(&others, "", 1);
+    write_json("{\"a\":0}", "[]", (const char *)others.data);
+    phi3_tokenizer *tokenizer = NULL;
+    phi3_encoding encoding = {0};
+    assert_int_equal(phi3_tokenizer_load(test_directory, &tokenizer, NULL), PHI3_OK);
+    assert_int_equal(phi3_tokenizer_encode(tokenizer, "aaaa", 4, NULL, &encoding, NULL),
+                     PHI3_ERROR_OUT_OF_MEMORY);
+    assert_null(encoding.ids);
+    phi3_tokenizer_free(tokenizer);
+    release(&letters);
+    release(&others);
+}
+
 /* Cut off anywhere, a file is refused or (cut behind its end) whole. */
 static void refuses_truncated_files(void **state)
 {
@@ -232,7 +271,7 @@ static void refuses_broken_settings(void **state)
     expect_refused("a template that is not UTF-8", test_directory, "not UTF-8");
 }
 
-/* ---- Expressions that would take for ever --------------------------------------------------------------------- */
+/* ---- Expressions that would take for ever --------------------------------------------------- */
 
 static void gives_up_on_explosive_expressions(void **state)
 {
@@ -262,7 +301,7 @@ static void gives_up_on_explosive_expressions(void **state)
     }
 }
 
-/* ---- GGUF ---------------------------------------------------------------------------------------------------------- */
+/* ---- GGUF ----------------------------------------------------------------------------------- */
 
 typedef struct gguf_case {
     const char *what, *fault;
@@ -385,11 +424,17 @@ static void refuses_lists_of_the_wrong_type(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(refuses_broken_models),   TEST(refuses_broken_parts),
-        TEST(refuses_long_tokens),     TEST(refuses_long_pre_tokenizers),
-        TEST(refuses_truncated_files), TEST(refuses_what_is_no_tokenizer),
-        TEST(refuses_broken_settings), TEST(gives_up_on_explosive_expressions),
-        TEST(refuses_broken_gguf),     TEST(refuses_lists_of_the_wrong_type),
+        TEST(refuses_broken_models),
+        TEST(refuses_broken_parts),
+        TEST(refuses_long_tokens),
+        TEST(refuses_long_pre_tokenizers),
+        TEST(refuses_explosive_replacements),
+        TEST(refuses_truncated_files),
+        TEST(refuses_what_is_no_tokenizer),
+        TEST(refuses_broken_settings),
+        TEST(gives_up_on_explosive_expressions),
+        TEST(refuses_broken_gguf),
+        TEST(refuses_lists_of_the_wrong_type),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
