@@ -18,8 +18,9 @@ import os
 def _load_core() -> None:
     """Loads the C module, whose threads shall wait for each other politely.
 
-    They meet some hundred times a token. GNU OpenMP by default spins for milliseconds there, which on
-    a busy machine keeps the awaited thread off its processor. It reads the count once, when loaded.
+    They meet some hundred times a token. GNU OpenMP by default spins for milliseconds there, which
+    on a busy machine keeps the awaited thread off its processor. It reads the count once, when
+    loaded.
     """
     spin = "GOMP_SPINCOUNT"
     if spin in os.environ or "OMP_WAIT_POLICY" in os.environ:

@@ -97,6 +97,15 @@ def test_the_installed_package_is_small():
     assert size < 80e6
 
 
+def test_importing_leaves_the_environment_alone():
+    """How threads wait is set by a variable that is gone again."""
+    code = (
+        "import os; [os.environ.pop(v, 0) for v in ('GOMP_SPINCOUNT', 'OMP_WAIT_POLICY')]; "
+        "before = dict(os.environ); import phi3; print(before == dict(os.environ))"
+    )
+    assert python(code).strip() == "True"
+
+
 def test_info_tells_what_runs_here():
     info = phi3.info()
     assert info["version"] == phi3.__version__ == _phi3.__version__
