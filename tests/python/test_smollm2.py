@@ -62,6 +62,14 @@ def test_perplexity(exact, smollm2):
     assert perplexity(phi.logits(smollm2[0], PROSE), PROSE) == pytest.approx(reference, rel=0.01)
 
 
+def test_perplexity_of_decoding_one_by_one(exact, smollm2):
+    """The quantised kernels of single rows cost no quality either."""
+    ids = PROSE[:100]
+    reference = perplexity(phi.logits(exact, ids), ids)
+    decoded = phi.logits_in_steps(smollm2[0], ids, 1)
+    assert perplexity(decoded, ids) == pytest.approx(reference, rel=0.01)
+
+
 @pytest.mark.live
 def test_float32_logits_are_those_of_transformers(exact, smollm2_path):
     """Over 300 tokens, expanded and un-permuted by transformers itself."""
