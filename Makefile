@@ -1,11 +1,12 @@
 # phi3: two commands to a conversation.
 #
-#   make chat     sets everything up and talks with the embedded default model
-#   make test     sets everything up and passes the tests
-#   make deps     installs the Debian packages that a build needs (or names them)
-#   make lint     clang-format, ruff
-#   make format   rewrites the sources as clang-format and ruff want them
-#   make clean    removes the build and the virtual environment
+#   make chat           sets everything up and talks with the embedded default model
+#   make test           sets everything up and passes the tests
+#   make test-live      compares with transformers and torch themselves (large downloads)
+#   make test-sanitize  runs the C tests with the address and undefined-behaviour sanitizers
+#   make deps           installs the Debian packages that a build needs (or names them)
+#   make lint, format   checks the style with clang-format and ruff, or mends it
+#   make clean          removes the builds and the virtual environment
 
 PYTHON ?= python3
 VENV   := .venv
@@ -19,7 +20,7 @@ SOURCES := CMakeLists.txt setup.py pyproject.toml \
                    ! -name '*.so' ! -name '*.so.*' -print)
 C_FILES  = $(shell git ls-files '*.c' '*.h')
 
-.PHONY: chat test test-c test-python test-sanitize deps lint format clean
+.PHONY: chat test test-c test-python test-live test-sanitize deps lint format clean
 .DEFAULT_GOAL := chat
 
 chat: $(VENV)/.installed $(VENV)/.model
@@ -89,7 +90,12 @@ test-sanitize: $(VENV)/.tools
 	    $(BIN)/ctest --test-dir $(BUILD)-sanitize --output-on-failure
 
 test-python: $(VENV)/.installed $(VENV)/.model $(VENV)/.tools
-	$(BIN)/python -m pytest tests/python -q $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest tests/python -q -m "not live" $(PYTEST_FLAGS)
+
+# The same programs on transformers and torch themselves, in this run: large downloads.
+test-live: $(VENV)/.installed $(VENV)/.model $(VENV)/.tools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group live
+	PHI3_TEST_LIVE=1 $(BIN)/python -m pytest tests/python -q -m live $(PYTEST_FLAGS)
 
 lint: $(VENV)/.tools
 	clang-format --dry-run --Werror $(C_FILES)
