@@ -3,10 +3,9 @@
  *
  * The work is cut into units of one kv head and a block of rows of one span (see isa/attention.c).
  */
-#include <omp.h>
-
 #include "cpu.h"
 #include "kernels.h"
+#include "parallel.h"
 
 /* Query vectors that share one walk through the pages. */
 enum { UNIT_QUERIES = 32 };
@@ -52,40 +51,67 @@ static size_t find_block(const phi3_attention *attention, size_t block, size_t i
     return count;
 }
 
+static size_t count_blocks(const phi3_attention *attention, size_t block)
+{
+    phi3_attention_unit none;
+    return find_block(attention, block, SIZE_MAX, &none);
+}
+
+typedef struct rotation {
+    const phi3_attention *attention;
+    const float *cosine, *sine; /* [n_rows][rotary_dim / 2] */
+    float *qkv;                 /* [n_rows][(n_heads + 2 n_kv_heads) * head_dim] */
+} rotation;
+
+static void append_row(void *context, size_t index, int thread)
+{
+    (void)thread;
+    const rotation *r = context;
+    const phi3_attention *attention = r->attention;
+    size_t n_heads = attention->n_heads + 2 * attention->kv.n_kv_heads;
+    size_t half = attention->rotary_dim / 2;
+    phi3_attention_unit unit = {.span = attention->spans};
+    find_block(attention, 1, index, &unit);
+    size_t row = unit.span->first_row + unit.first;
+    phi3_cpu_kernels_current()->rope_append(attention, unit.span, unit.span->n_past + unit.first,
+                                            r->cosine + row * half, r->sine + row * half,
+                                            r->qkv + row * n_heads * attention->kv.head_dim);
+}
+
 phi3_status phi3_cpu_rope_append(const phi3_exec *exec, const phi3_attention *attention,
                                  const float *cosine, const float *sine, float *qkv)
 {
-    const phi3_cpu_kernels *kernels = phi3_cpu_kernels_current();
-    const phi3_kv_layout *kv = &attention->kv;
-    size_t row_floats = (attention->n_heads + 2 * kv->n_kv_heads) * kv->head_dim;
-    size_t half = attention->rotary_dim / 2;
-    phi3_attention_unit unit = {.span = NULL};
-    size_t n_rows = find_block(attention, 1, SIZE_MAX, &unit);
-#pragma omp parallel for num_threads(exec->n_threads) firstprivate(unit) if (n_rows > 4)
-    for (size_t i = 0; i < n_rows; i++) {
-        find_block(attention, 1, i, &unit);
-        size_t row = unit.span->first_row + unit.first;
-        kernels->rope_append(attention, unit.span, unit.span->n_past + unit.first,
-                             cosine + row * half, sine + row * half, qkv + row * row_floats);
-    }
+    rotation r = {attention, cosine, sine, qkv};
+    size_t n_rows = count_blocks(attention, 1);
+    phi3_parallel(n_rows > 4 ? exec->n_threads : 1, n_rows, append_row, &r);
     return PHI3_OK;
+}
+
+typedef struct attention_job {
+    const phi3_attention *attention;
+    const float *qkv; /* [n_rows][(n_heads + 2 n_kv_heads) * head_dim] */
+    float *scratch;   /* [n_threads][thread_floats] */
+    size_t thread_floats;
+    size_t n_units;
+    float *out; /* [n_rows][n_heads * head_dim] */
+} attention_job;
+
+/* The last blocks of a span have most to read: they go first. */
+static void attend_unit(void *context, size_t index, int thread)
+{
+    const attention_job *j = context;
+    size_t number = j->n_units - 1 - index, n_kv_heads = j->attention->kv.n_kv_heads;
+    phi3_attention_unit unit = {.kv_head = number % n_kv_heads};
+    find_block(j->attention, unit_rows(j->attention), number / n_kv_heads, &unit);
+    phi3_cpu_kernels_current()->attention(j->attention, &unit, j->qkv,
+                                          j->scratch + (size_t)thread * j->thread_floats, j->out);
 }
 
 phi3_status phi3_cpu_attention(const phi3_exec *exec, const phi3_attention *attention,
                                const float *qkv, float *out)
 {
-    const phi3_cpu_kernels *kernels = phi3_cpu_kernels_current();
-    size_t n_kv_heads = attention->kv.n_kv_heads, block = unit_rows(attention);
-    size_t own_floats = thread_floats(attention);
-    phi3_attention_unit unit = {.span = NULL};
-    size_t n_units = find_block(attention, block, SIZE_MAX, &unit) * n_kv_heads;
-    /* The last blocks of a span have most to read: they go first. */
-#pragma omp parallel for num_threads(exec->n_threads) firstprivate(unit) schedule(dynamic)
-    for (size_t i = n_units; i > 0; i--) {
-        float *scratch = (float *)exec->scratch + (size_t)omp_get_thread_num() * own_floats;
-        find_block(attention, block, (i - 1) / n_kv_heads, &unit);
-        unit.kv_head = (i - 1) % n_kv_heads;
-        kernels->attention(attention, &unit, qkv, scratch, out);
-    }
+    size_t n_units = count_blocks(attention, unit_rows(attention)) * attention->kv.n_kv_heads;
+    attention_job j = {attention, qkv, exec->scratch, thread_floats(attention), n_units, out};
+    phi3_parallel(exec->n_threads, n_units, attend_unit, &j);
     return PHI3_OK;
 }

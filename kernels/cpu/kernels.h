@@ -35,7 +35,8 @@ typedef void phi3_int8_product(const phi3_weight_rows *weights, const phi3_int8_
 
 /* Float rows: [n_rows] of some number of columns, `stride` elements apart. */
 typedef struct phi3_float_rows {
-    const float *data;
+    const void *data; /* 16-bit elements may stand at any address */
+    phi3_dtype dtype; /* F32, F16 or BF16 */
     size_t stride;
     size_t n_rows;
 } phi3_float_rows;
@@ -58,7 +59,8 @@ typedef struct phi3_cpu_kernels {
     /* The product by the weights' format; NULL where float32 must do. */
     phi3_int8_product *int8_product[PHI3_DTYPE_LIMIT];
 
-    /* y[r][o] = x[r] . w[o], added to what is there when `add`.     y [x.n_rows][.] */
+    /* y[r][o] = x[r] . w[o], added to what is there when `add`.
+     *     w of any dtype, x of F32, y [x.n_rows][.] with rows y_stride apart */
     void (*float_product)(const phi3_float_rows *w, const phi3_float_rows *x, size_t n_columns,
                           bool add, float *y, size_t y_stride);
 

@@ -5,12 +5,12 @@
  * weight rows; each is computed by one thread, into its columns of y. The result does not depend on
  * the number of threads.
  */
-#include <omp.h>
 #include <stdatomic.h>
 
 #include "cpu.h"
 #include "gemm.h"
 #include "matrix.h"
+#include "parallel.h"
 
 typedef struct job {
     const phi3_cpu_kernels *kernels;
@@ -22,6 +22,9 @@ typedef struct job {
     uint16_t *bfloat16;     /* [n_rows][n_columns] x in bfloat16, the same */
     size_t few_rows_chunk;  /* weight rows of a chunk for our kernels */
     size_t many_rows_chunk; /* and for oneDNN */
+    char *threads_scratch;  /* [n_threads][thread_size] */
+    size_t thread_size;
+    atomic_int status; /* the last failure */
 } job;
 
 /* Consecutive rows of one part. */
@@ -42,16 +45,18 @@ static void multiply_int8(const job *j, const chunk *c)
     j->kernels->int8_product[c->part->dtype](&weights, &j->int8, c->y, j->matrix->n_rows);
 }
 
-/* Tile by tile through float32; weights that are float32 already are read in place. */
-static void multiply_float(const job *j, const chunk *c, float *tile)
+static void multiply_float(const job *j, const chunk *c)
 {
-    size_t n_columns = j->matrix->n_columns, y_stride = j->matrix->n_rows;
-    phi3_float_rows x = {j->x, n_columns, j->n_rows};
-    if (phi3_part_is_ready(c->part, PHI3_F32)) {
-        phi3_float_rows w = {(const float *)(const void *)c->data, n_columns, c->n_rows};
-        j->kernels->float_product(&w, &x, n_columns, false, c->y, y_stride);
-        return;
-    }
+    size_t n_columns = j->matrix->n_columns;
+    phi3_float_rows w = {c->data, c->part->dtype, n_columns, c->n_rows};
+    phi3_float_rows x = {j->x, PHI3_F32, n_columns, j->n_rows};
+    j->kernels->float_product(&w, &x, n_columns, false, c->y, j->matrix->n_rows);
+}
+
+/* Tile by tile through float32. */
+static void multiply_expanded(const job *j, const chunk *c, float *tile)
+{
+    size_t n_columns = j->matrix->n_columns;
     for (size_t o = 0; o < c->n_rows; o += PHI3_TILE_ROWS) {
         size_t n_w = c->n_rows - o < PHI3_TILE_ROWS ? c->n_rows - o : PHI3_TILE_ROWS;
         for (size_t i = 0; i < n_columns; i += PHI3_TILE_COLUMNS) {
@@ -61,9 +66,9 @@ static void multiply_float(const job *j, const chunk *c, float *tile)
             for (size_t r = 0; r < n_w; r++)
                 j->kernels->dequantize_row(c->part->dtype, from + r * c->row_bytes, n_i,
                                            tile + r * PHI3_TILE_COLUMNS);
-            phi3_float_rows w = {tile, PHI3_TILE_COLUMNS, n_w};
-            x.data = j->x + i;
-            j->kernels->float_product(&w, &x, n_i, i > 0, c->y + o, y_stride);
+            phi3_float_rows w = {tile, PHI3_F32, PHI3_TILE_COLUMNS, n_w};
+            phi3_float_rows x = {j->x + i, PHI3_F32, n_columns, j->n_rows};
+            j->kernels->float_product(&w, &x, n_i, i > 0, c->y + o, j->matrix->n_rows);
         }
     }
 }
@@ -110,7 +115,10 @@ static phi3_status multiply_chunk(const job *j, const chunk *c, float *thread_sc
         multiply_int8(j, c);
         return PHI3_OK;
     case PHI3_WAY_FLOAT:
-        multiply_float(j, c, thread_scratch);
+        multiply_float(j, c);
+        return PHI3_OK;
+    case PHI3_WAY_EXPANDED:
+        multiply_expanded(j, c, thread_scratch);
         return PHI3_OK;
     case PHI3_WAY_GEMM_F32:
     case PHI3_WAY_GEMM_BF16:
@@ -124,7 +132,8 @@ static phi3_status multiply_chunk(const job *j, const chunk *c, float *thread_sc
 static size_t chunk_rows(const job *j, const phi3_tensor *part)
 {
     phi3_way way = phi3_matrix_way(j->matrix, part, j->n_rows);
-    return way == PHI3_WAY_INT8 || way == PHI3_WAY_FLOAT ? j->few_rows_chunk : j->many_rows_chunk;
+    bool gemm = way == PHI3_WAY_GEMM_F32 || way == PHI3_WAY_GEMM_BF16;
+    return gemm ? j->many_rows_chunk : j->few_rows_chunk;
 }
 
 static size_t count_chunks(const job *j)
@@ -163,6 +172,14 @@ static chunk chunk_at(const job *j, size_t index)
 
 /* ---- The op ---------------------------------------------------------------------------------- */
 
+static void round_row(void *context, size_t row, int thread)
+{
+    (void)thread;
+    const job *j = context;
+    size_t at = row * j->matrix->n_columns;
+    j->kernels->to_bfloat16(j->x + at, j->matrix->n_columns, j->bfloat16 + at);
+}
+
 /* Quantises and rounds the activations as far as some part needs it. */
 static void convert_activations(job *j, int n_threads)
 {
@@ -176,30 +193,18 @@ static void convert_activations(job *j, int n_threads)
     if (int8)
         for (size_t r = 0; r < j->n_rows; r++)
             j->kernels->quantize_row(j->x + r * n_columns, n_columns, r, &j->int8);
-    if (bfloat16) {
-#pragma omp parallel for num_threads(n_threads)
-        for (size_t r = 0; r < j->n_rows; r++)
-            j->kernels->to_bfloat16(j->x + r * n_columns, n_columns, j->bfloat16 + r * n_columns);
-    }
+    if (bfloat16)
+        phi3_parallel(n_threads, j->n_rows, round_row, j);
 }
 
-static phi3_status multiply(const job *j, size_t n_chunks, int n_threads, char *scratch,
-                            size_t thread_size)
+static void multiply_chunk_at(void *context, size_t index, int thread)
 {
-    atomic_int status = PHI3_OK;
-#pragma omp parallel num_threads(n_threads)
-    {
-        omp_set_num_threads(1); /* oneDNN computes on this thread alone */
-        float *own = (float *)(void *)(scratch + (size_t)omp_get_thread_num() * thread_size);
-#pragma omp for schedule(dynamic)
-        for (size_t i = 0; i < n_chunks; i++) {
-            chunk c = chunk_at(j, i);
-            phi3_status result = multiply_chunk(j, &c, own);
-            if (result != PHI3_OK)
-                status = result;
-        }
-    }
-    return (phi3_status)status;
+    job *j = context;
+    chunk c = chunk_at(j, index);
+    char *own = j->threads_scratch + (size_t)thread * j->thread_size;
+    phi3_status status = multiply_chunk(j, &c, (float *)(void *)own);
+    if (status != PHI3_OK)
+        j->status = status;
 }
 
 /* A chunk for our kernels: eight or so for each thread, in whole tiles. */
@@ -229,7 +234,11 @@ phi3_status phi3_cpu_linear(const phi3_exec *exec, const phi3_matrix *weight, co
         .bfloat16 = (uint16_t *)(void *)(scratch + layout.bfloat16),
         .few_rows_chunk = few_rows_chunk(weight->n_rows, n_threads),
         .many_rows_chunk = phi3_matrix_panel_rows(weight, n_threads),
+        .threads_scratch = scratch + layout.threads,
+        .thread_size = layout.thread_size,
+        .status = PHI3_OK,
     };
     convert_activations(&j, n_threads);
-    return multiply(&j, count_chunks(&j), n_threads, scratch + layout.threads, layout.thread_size);
+    phi3_parallel(n_threads, count_chunks(&j), multiply_chunk_at, &j);
+    return (phi3_status)j.status;
 }

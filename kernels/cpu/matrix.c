@@ -9,6 +9,7 @@
 #include "gemm.h"
 #include "isa.h"
 #include "kernels/matrix_parts.h"
+#include "parallel.h"
 
 /*
  * Up to how many rows each of our own kernels is faster than the next way, as measured on Zen 5:
@@ -49,7 +50,7 @@ phi3_way phi3_matrix_way(const phi3_matrix *matrix, const phi3_tensor *part, siz
         return PHI3_WAY_INT8;
     bool bfloat16 = !exact && part->dtype != PHI3_F32 && phi3_isa_has_bfloat16();
     if (n_rows <= (bfloat16 ? MAX_ROWS_BEFORE_BF16 : MAX_FLOAT_ROWS))
-        return PHI3_WAY_FLOAT;
+        return phi3_dtype_traits(part->dtype)->block_size == 1 ? PHI3_WAY_FLOAT : PHI3_WAY_EXPANDED;
     return bfloat16 ? PHI3_WAY_GEMM_BF16 : PHI3_WAY_GEMM_F32;
 }
 
@@ -109,15 +110,26 @@ size_t phi3_cpu_matrix_scratch(const phi3_matrix *matrix, size_t n_rows, int n_t
 
 /* ---- Embed ----------------------------------------------------------------------------------- */
 
+typedef struct embedding {
+    const phi3_matrix *table;
+    const int32_t *ids;
+    float *out; /* [n_rows][n_columns] */
+} embedding;
+
+static void embed_row(void *context, size_t row, int thread)
+{
+    (void)thread;
+    const embedding *e = context;
+    size_t n_columns = e->table->n_columns;
+    phi3_dtype dtype;
+    const void *stored = phi3_parts_row(e->table->parts, (size_t)e->ids[row], &dtype);
+    phi3_cpu_kernels_current()->dequantize_row(dtype, stored, n_columns, e->out + row * n_columns);
+}
+
 phi3_status phi3_cpu_embed(const phi3_exec *exec, const phi3_matrix *table, const int32_t *ids,
                            size_t n_rows, float *out)
 {
-    const phi3_cpu_kernels *kernels = phi3_cpu_kernels_current();
-#pragma omp parallel for num_threads(exec->n_threads) if (n_rows > 8)
-    for (size_t r = 0; r < n_rows; r++) {
-        phi3_dtype dtype;
-        const void *row = phi3_parts_row(table->parts, (size_t)ids[r], &dtype);
-        kernels->dequantize_row(dtype, row, table->n_columns, out + r * table->n_columns);
-    }
+    embedding e = {table, ids, out};
+    phi3_parallel(n_rows > 8 ? exec->n_threads : 1, n_rows, embed_row, &e);
     return PHI3_OK;
 }

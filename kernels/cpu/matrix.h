@@ -4,6 +4,7 @@
  * The weights stay where they are, in the mapped file. Which way a part is multiplied depends on its
  * format, on the number of rows and on what the CPU has:
  *   - a few rows, quantised: our integer kernels, with the activations quantised to 8 bits;
+ *   - a few rows of floats of any size: our float kernels;
  *   - a few rows, otherwise: tiles of weights expanded to float32, and our float kernels;
  *   - many rows: panels of weight rows expanded to float32 or bfloat16 where they are not already,
  *     and oneDNN.
@@ -25,6 +26,7 @@ struct phi3_matrix {
 typedef enum phi3_way {
     PHI3_WAY_INT8,
     PHI3_WAY_FLOAT,
+    PHI3_WAY_EXPANDED,
     PHI3_WAY_GEMM_F32,
     PHI3_WAY_GEMM_BF16,
 } phi3_way;

@@ -10,6 +10,8 @@
 #include "kernels.h"
 #include "simd.h"
 
+#define float_product ISA_NAME(phi3_float_product)
+
 /* ---- Rotation and append --------------------------------------------------------------------- */
 
 /* Turns dimensions i and i + half of one head. */
@@ -69,7 +71,7 @@ typedef struct state {
     size_t width;
     size_t n_queries;
     float *queries; /* [n_queries][width], times 1 / sqrt(head_dim) */
-    float *rows;    /* [PHI3_PAGE_POSITIONS][width] the page's keys, then its values */
+    float *values;  /* [PHI3_PAGE_POSITIONS][width] of the page */
     float *scores;  /* [n_queries][PHI3_PAGE_POSITIONS] */
     float *sums;    /* [n_queries][width] of weighted values */
     float *highest; /* [n_queries] score so far */
@@ -91,8 +93,8 @@ size_t ISA_NAME(phi3_attention_scratch)(size_t head_dim, size_t n_queries)
 static state lay_out(float *scratch, size_t head_dim, size_t n_queries)
 {
     state s = {.width = padded(head_dim), .n_queries = n_queries, .queries = scratch};
-    s.rows = s.queries + n_queries * s.width;
-    s.scores = s.rows + PHI3_PAGE_POSITIONS * s.width;
+    s.values = s.queries + n_queries * s.width;
+    s.scores = s.values + PHI3_PAGE_POSITIONS * s.width;
     s.sums = s.scores + n_queries * PHI3_PAGE_POSITIONS;
     s.highest = s.sums + n_queries * s.width;
     s.totals = s.highest + padded(n_queries);
@@ -120,23 +122,20 @@ static void load_queries(const phi3_attention *attention, const phi3_attention_u
     }
 }
 
-/* Stored rows [count][head_dim] to padded float32. */
-static void load_rows(const phi3_kv_layout *kv, const char *from, size_t count, const state *s)
+/* The stored values [count][head_dim] of a page to padded float32. */
+static void load_values(const phi3_kv_layout *kv, const char *from, size_t count, const state *s)
 {
     size_t head_dim = kv->head_dim, row_bytes = head_dim * phi3_kv_element_bytes(kv->dtype);
     for (size_t j = 0; j < count; j++, from += row_bytes) {
-        float *to = s->rows + j * s->width;
+        float *to = s->values + j * s->width;
         size_t i = 0;
         for (; i + LANES <= head_dim; i += LANES)
-            store(to + i, kv->dtype == PHI3_F32 ? load((const float *)(const void *)from + i)
-                                                : load_float16(from + 2 * i));
-        for (; i < s->width; i++) {
-            const char *element = from + i * phi3_kv_element_bytes(kv->dtype);
-            if (i >= head_dim)
-                to[i] = 0;
-            else
-                to[i] = kv->dtype == PHI3_F32 ? phi3_load_f32(element) : phi3_load_f16(element);
-        }
+            store(to + i, kv->dtype == PHI3_F32 ? load(from + 4 * i) : load_float16(from + 2 * i));
+        for (; i < head_dim; i++)
+            to[i] =
+                kv->dtype == PHI3_F32 ? phi3_load_f32(from + 4 * i) : phi3_load_f16(from + 2 * i);
+        for (; i < s->width; i++)
+            to[i] = 0;
     }
 }
 
@@ -176,7 +175,7 @@ static void weigh(state *s, size_t q, size_t first, size_t end)
 
 enum { Q_TILE = 4, WIDTH_TILE = VECTOR_BYTES == 64 ? 4 : 2 };
 
-/* sums[q][i..] += weights[q] . rows[.][i..] for n_q queries and n_i registers. */
+/* sums[q][i..] += weights[q] . values[.][i..] for n_q queries and n_i registers. */
 INLINE void add_values_tile(const state *s, size_t q, size_t n_q, size_t i, size_t n_i,
                             size_t count)
 {
@@ -187,7 +186,7 @@ INLINE void add_values_tile(const state *s, size_t q, size_t n_q, size_t i, size
     for (size_t j = 0; j < count; j++) {
         floats values[WIDTH_TILE];
         for (size_t b = 0; b < n_i; b++)
-            values[b] = load(s->rows + j * s->width + i + b * LANES);
+            values[b] = load(s->values + j * s->width + i + b * LANES);
         for (size_t a = 0; a < n_q; a++) {
             floats weight = splat(s->scores[(q + a) * PHI3_PAGE_POSITIONS + j]);
             for (size_t b = 0; b < n_i; b++)
@@ -239,15 +238,16 @@ static void attend_page(const phi3_attention *attention, const phi3_attention_un
     size_t start = page * PHI3_PAGE_POSITIONS, count = in_page(end, start);
     void *memory = unit->span->pages[page];
 
-    load_rows(kv, phi3_kv_head(kv, memory, attention->layer, 0, unit->kv_head), count, s);
-    phi3_float_rows keys = {s->rows, s->width, count};
-    phi3_float_rows queries = {s->queries, s->width, s->n_queries};
-    ISA_NAME(phi3_float_product)(&keys, &queries, s->width, false, s->scores, PHI3_PAGE_POSITIONS);
+    const char *stored_keys = phi3_kv_head(kv, memory, attention->layer, 0, unit->kv_head);
+    const char *stored_values = phi3_kv_head(kv, memory, attention->layer, 1, unit->kv_head);
+    phi3_float_rows keys = {stored_keys, kv->dtype, kv->head_dim, count};
+    phi3_float_rows queries = {s->queries, PHI3_F32, s->width, s->n_queries};
+    float_product(&keys, &queries, kv->head_dim, false, s->scores, PHI3_PAGE_POSITIONS);
     for (size_t q = 0; q < s->n_queries; q++) {
         size_t position = unit->span->n_past + unit->first + q / group;
         weigh(s, q, in_page(first_seen(attention, position), start), in_page(position + 1, start));
     }
-    load_rows(kv, phi3_kv_head(kv, memory, attention->layer, 1, unit->kv_head), count, s);
+    load_values(kv, stored_values, count, s);
     add_values(s, count);
 }
 

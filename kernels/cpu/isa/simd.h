@@ -41,7 +41,7 @@ typedef float floats8 __attribute__((vector_size(32))); /* one number per block 
 
 /* ---- Loads and stores ------------------------------------------------------------------------ */
 
-INLINE floats load(const float *from)
+INLINE floats load(const void *from)
 {
     floats v;
     memcpy(&v, from, sizeof v);
