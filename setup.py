@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent
 
 class CMakeBuild(build_ext):
     def build_extension(self, ext: Extension) -> None:
-        # Fresh, because pip's isolated environment with CMake, Ninja and oneDNN is another each time.
+        # Fresh: pip's isolated environment with CMake, Ninja and oneDNN is another each time.
         cmake(
             *["--fresh", "-S", ROOT, "-B", self.build_temp, "-G", "Ninja"],
             *["-DPHI3_PYTHON=ON", "-DPHI3_TESTS=OFF"],

@@ -79,7 +79,7 @@ static inline void tiny_write_weights(const char *path)
         snprintf(shape, sizeof shape, t->n_rows == 0 ? "[%zu]" : "[%zu,%zu]",
                  t->n_rows == 0 ? t->n_columns : t->n_rows, t->n_columns);
         snprintf(entry, sizeof entry,
-                 "%s\"%.79s\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
+                 "%s\"%.63s\":{\"dtype\":\"F32\",\"shape\":%s,\"data_offsets\":[%zu,%zu]}",
                  i == 0 ? "" : ",", t->name, shape, offset, offset + size);
         strcat(header, entry);
         offset += size;
