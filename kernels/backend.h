@@ -1,9 +1,9 @@
 /*
  * backend.h - what a device must be able to do to run the model: the contract of every op.
  *
- * core/model.c is written against this table only. An op's grain is a part of a transformer layer, so
- * that a backend may fuse what it likes inside it. kernels/reference is the plain-C truth that every
- * other backend is tested against (tests/kernels).
+ * core/forward.c is written against this table only. An op's grain is a part of a transformer layer,
+ * so that a backend may fuse what it likes inside it. kernels/reference is the plain-C truth that
+ * every other backend is tested against (tests/kernels).
  *
  * Memory: `float *` and page pointers below point to memory of the backend (from `allocate`), the
  * host's for CPU backends. Ids, spans and page tables are host memory. Tensors are row-major and
@@ -144,7 +144,8 @@ typedef struct phi3_backend {
     phi3_status (*attention)(const phi3_exec *exec, const phi3_attention *attention,
                              const float *qkv, float *out);
 
-    /* out = silu(gate) * up.     gate_up [n_rows][2 n_columns]: gate, then up; out [n_rows][n_columns] */
+    /* out = silu(gate) * up.
+     *     gate_up [n_rows][2 n_columns]: gate, then up; out [n_rows][n_columns] */
     phi3_status (*swiglu)(const phi3_exec *exec, const float *gate_up, size_t n_rows,
                           size_t n_columns, float *out);
 
@@ -165,7 +166,7 @@ const phi3_backend *const *phi3_backend_list(size_t *count);
  * reference must be asked for by name. */
 phi3_status phi3_backend_find(const char *device, const phi3_backend **backend, phi3_error *error);
 
-/* ---- Addresses in a page, for CPU backends ---------------------------------------------------- */
+/* ---- Addresses in a page, for CPU backends --------------------------------------------------- */
 
 static inline size_t phi3_kv_element_bytes(phi3_dtype dtype)
 {

@@ -1,6 +1,4 @@
-/*
- * matrix_parts.h - checks and look-ups on the parts of a weight matrix that the host backends share.
- */
+/* matrix_parts.h - checks and look-ups on the parts of a weight matrix, for host backends. */
 #ifndef PHI3_MATRIX_PARTS_H
 #define PHI3_MATRIX_PARTS_H
 

@@ -1,4 +1,4 @@
-/* backend.c - the table of the CPU backend: oneDNN for matrix products, our own kernels beside it. */
+/* backend.c - the table of the CPU backend: oneDNN for matrix products, our own kernels beside. */
 #include <oneapi/dnnl/dnnl.h>
 #include <stdio.h>
 

@@ -22,7 +22,7 @@ static struct {
 
 static once_flag chosen = ONCE_FLAG_INIT;
 
-/* The compiler's built-in asks the operating system too: registers it does not save do not count. */
+/* The compiler's built-in asks the operating system too: registers it does not save are no use. */
 static phi3_isa detect(bool *bfloat16)
 {
     *bfloat16 = false;

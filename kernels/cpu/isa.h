@@ -1,8 +1,8 @@
 /*
  * isa.h - which instruction set the CPU kernels use.
  *
- * The kernels in cpu/isa are compiled once per level. The level is chosen once per process: the best
- * that the CPU and the operating system support, or the one that $PHI3_CPU_ISA names.
+ * The kernels in cpu/isa are compiled once per level. The level is chosen once per process: the
+ * best that the CPU and the operating system support, or the one that $PHI3_CPU_ISA names.
  */
 #ifndef PHI3_CPU_ISA_H
 #define PHI3_CPU_ISA_H

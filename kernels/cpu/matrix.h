@@ -1,8 +1,8 @@
 /*
  * matrix.h - a weight matrix of the CPU backend, and how a product with it is computed.
  *
- * The weights stay where they are, in the mapped file. Which way a part is multiplied depends on its
- * format, on the number of rows and on what the CPU has:
+ * The weights stay where they are, in the mapped file. Which way a part is multiplied depends on
+ * its format, on the number of rows and on what the CPU has:
  *   - a few rows, quantised: our integer kernels, with the activations quantised to 8 bits;
  *   - a few rows of floats of any size: our float kernels;
  *   - a few rows, otherwise: tiles of weights expanded to float32, and our float kernels;

@@ -34,7 +34,8 @@ target_link_libraries(phi3_onednn INTERFACE DNNL::dnnl)
 # one from the system is found by the dynamic linker. `cmake --install --strip` strips it too.
 function(phi3_install_onednn target destination component)
   if(NOT onednn_directory MATCHES "^/usr/")
-    set_target_properties(${target} PROPERTIES INSTALL_RPATH "$ORIGIN" BUILD_RPATH "$ORIGIN;${onednn_directory}")
+    set_target_properties(${target} PROPERTIES INSTALL_RPATH "$ORIGIN"
+                          BUILD_RPATH "$ORIGIN;${onednn_directory}")
     install(PROGRAMS ${onednn_file} DESTINATION ${destination} RENAME ${onednn_soname}
             COMPONENT ${component})
     set(installed "\$ENV{DESTDIR}\${CMAKE_INSTALL_PREFIX}/${destination}/${onednn_soname}")

@@ -2,9 +2,9 @@
  * parallel.c - a pool of threads that take part in the loops of whoever calls.
  *
  * A loop stands in a list while it has indices left. A worker that is free joins the first one that
- * still takes members, works until its indices are used up, and leaves; the caller then waits for the
- * members that are still at their last index. Workers are started when a call first asks for them and
- * live until the library goes.
+ * still takes members, works until its indices are used up, and leaves; the caller then waits for
+ * the members that are still at their last index. Workers are started when a call first asks for
+ * them and live until the library goes.
  */
 #include "parallel.h"
 
@@ -110,7 +110,8 @@ static void *run_worker(void *unused)
     return NULL;
 }
 
-/* Starts workers until there are `wanted`; fewer do too. Signals are for the program's own threads. */
+/* Starts workers until there are `wanted`; fewer do too. Signals are for the program's own
+ * threads. */
 static void start_workers(int wanted)
 {
     pool.process = getpid();

@@ -1,8 +1,8 @@
 /*
  * linear.c - weight matrices of the reference backend: embed and linear.
  *
- * In: the stored rows as they lie in the file. Each is expanded to float32 in the scratch when it is
- * needed, and products are summed in double.
+ * In: the stored rows as they lie in the file. Each is expanded to float32 in the scratch when it
+ * is needed, and products are summed in double.
  */
 #include <stdlib.h>
 #include <string.h>

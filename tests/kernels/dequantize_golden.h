@@ -1,4 +1,5 @@
-/* dequantize_golden.h - written by make_dequantize_golden.py with gguf 0.19.0. FNV-1a of the float32 bits. */
+/* dequantize_golden.h - written by make_dequantize_golden.py with gguf 0.19.0: the
+ * FNV-1a hashes of the float32 bits. */
 enum { GOLDEN_COLUMNS = 2304 };
 
 static const struct {

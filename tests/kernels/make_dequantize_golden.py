@@ -38,8 +38,8 @@ def fnv1a(data: bytes) -> int:
 
 def main() -> None:
     warnings.filterwarnings("ignore")
-    print("/* dequantize_golden.h - written by make_dequantize_golden.py with gguf", end="")
-    print(" 0.19.0. FNV-1a of the float32 bits. */")
+    print("/* dequantize_golden.h - written by make_dequantize_golden.py with gguf 0.19.0: the")
+    print(" * FNV-1a hashes of the float32 bits. */")
     print(f"enum {{ GOLDEN_COLUMNS = {N_COLUMNS} }};\n")
     print("static const struct {\n    phi3_dtype dtype;\n    uint64_t hash;\n} golden[] = {")
     for name in TYPES:

@@ -1,8 +1,8 @@
 /*
  * test_attention.c - rope_append and attention of every backend and instruction set.
  *
- * The truth is computed in double from plain arrays of keys and values: no pages, no blocks. Several
- * sequences share a batch, as core/forward.c packs them.
+ * The truth is computed in double from plain arrays of keys and values: no pages, no blocks.
+ * Several sequences share a batch, as core/forward.c packs them.
  */
 #include "support.h"
 
@@ -33,7 +33,7 @@ typedef struct batch {
     phi3_attention attention;
 } batch;
 
-/* ---- Building a batch ------------------------------------------------------------------------- */
+/* ---- Building a batch ------------------------------------------------------------------------ */
 
 static double as_stored(phi3_dtype dtype, double value)
 {
@@ -186,7 +186,7 @@ static void true_attention(const batch *b, size_t s, size_t r, size_t head, cons
         out[i] /= total;
 }
 
-/* Scores of some tens times 2^-24 give weights that are off by 1e-6 or so, and values are about 1. */
+/* Scores of some tens times 2^-24 give weights that are off by 1e-6 or so; values are about 1. */
 static void check_attention(const batch *b, const phi3_backend *backend, const float *out)
 {
     const geometry *g = &b->g;

@@ -6,7 +6,7 @@
 #include "kernels/cpu/gemm.h"
 #include "support.h"
 
-/* ---- Finding a backend ------------------------------------------------------------------------ */
+/* ---- Finding a backend ----------------------------------------------------------------------- */
 
 static void devices_by_name(void **state)
 {
@@ -124,7 +124,7 @@ static void threads_by_default(void **state)
     assert_in_range(count, 1, sysconf(_SC_NPROCESSORS_ONLN));
 }
 
-/* ---- The products of the CPU backend ----------------------------------------------------------- */
+/* ---- The products of the CPU backend --------------------------------------------------------- */
 
 /* oneDNN falls back to plain loops without a word: a hundred times slower. */
 static void onednn_uses_generated_code(void **state)
@@ -168,7 +168,7 @@ static void *use_matrix(void *data)
     return NULL;
 }
 
-/* Both ways of oneDNN and the integers, each in two threads of two workers that share the weights. */
+/* The integers, and oneDNN, each in two threads of two workers that share the weights. */
 static void two_threads_share_a_matrix(void **state)
 {
     (void)state;

@@ -1,13 +1,13 @@
 /*
- * test_formats.c - 16-bit floats, the traits of the formats, and dequantisation: equal to the Python
- * package gguf to the bit, at every instruction set.
+ * test_formats.c - 16-bit floats, the traits of the formats, and dequantisation: equal to the
+ * Python package gguf to the bit, at every instruction set.
  */
 #include "kernels/cpu/kernels.h"
 #include "support.h"
 
 #include "dequantize_golden.h"
 
-/* ---- 16-bit floats ---------------------------------------------------------------------------- */
+/* ---- 16-bit floats --------------------------------------------------------------------------- */
 
 /* IEEE 754's definition of binary16. */
 static double float16_value(uint16_t half)
@@ -86,7 +86,7 @@ static void bfloat16_of_rows(void **state)
     test_free(x);
 }
 
-/* ---- Formats ---------------------------------------------------------------------------------- */
+/* ---- Formats --------------------------------------------------------------------------------- */
 
 /* Sizes from ggml's documentation of its types. */
 static void traits(void **state)

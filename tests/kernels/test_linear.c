@@ -4,7 +4,7 @@
  */
 #include "support.h"
 
-/* ---- What the result may differ by ------------------------------------------------------------ */
+/* ---- What the result may differ by ----------------------------------------------------------- */
 
 typedef struct expectation {
     double value;
@@ -42,7 +42,7 @@ static double tolerance(const expectation *e, phi3_dtype dtype, phi3_compute com
     return exact + fmax(0x1.02p-7 * e->magnitude, e->rounding);
 }
 
-/* ---- One product ------------------------------------------------------------------------------ */
+/* ---- One product ----------------------------------------------------------------------------- */
 
 typedef struct product_case {
     const phi3_backend *backend;
@@ -181,7 +181,7 @@ static void mixed_parts(void **state)
         test_free((void *)parts[p].data);
 }
 
-/* ---- Properties ------------------------------------------------------------------------------- */
+/* ---- Properties ------------------------------------------------------------------------------ */
 
 static void run_linear(const phi3_backend *backend, const phi3_matrix *matrix, int n_threads,
                        const float *x, size_t n_rows, float *y)

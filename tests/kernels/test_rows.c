@@ -53,8 +53,8 @@ static void add_rms_norm(void **state)
     }
 }
 
-/* Within 4 units in the last place of the largest factor, down to where e^-gate leaves float32: there
- * the result is smaller than any activation that matters. */
+/* Within 4 units in the last place of the largest factor, down to where e^-gate leaves float32:
+ * there the result is smaller than any activation that matters. */
 static void swiglu(void **state)
 {
     (void)state;

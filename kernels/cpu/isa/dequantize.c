@@ -1,8 +1,8 @@
 /*
  * dequantize.c - stored rows to float32, equal to the reference to the bit.
  *
- * Whole groups of the formats in formats.h, and 16-bit floats, have vector code of their own; for the
- * rest the reference's source is compiled for this level.
+ * Whole groups of the formats in formats.h, and 16-bit floats, have vector code of their own; for
+ * the rest the reference's source is compiled for this level.
  */
 #include "formats.h"
 #include "kernels.h"

@@ -1,7 +1,8 @@
 /*
  * float.c - float32 products of a few rows, and float32 to bfloat16.
  *
- * In: rows w, of float32 or 16-bit floats, and x. Out: y[r][o] = x[r] . w[o]. Tiles of rows keep their sums in registers.
+ * In: rows w, of float32 or 16-bit floats, and x. Out: y[r][o] = x[r] . w[o]. Tiles of rows keep
+ * their sums in registers.
  */
 #include "kernels.h"
 #include "simd.h"

@@ -2,8 +2,9 @@
  * formats.h - how the quantised formats unpack into vectors.
  *
  * Work goes by groups of 256 elements: eight blocks of 32, or one of 256. A `format` says how the
- * codes and the scales of a group are taken apart; the products (int8.c) and the expansion to float32
- * (dequantize.c) are written once over it. All members are known to the compiler where they are used.
+ * codes and the scales of a group are taken apart; the products (int8.c) and the expansion to
+ * float32 (dequantize.c) are written once over it. All members are known to the compiler where
+ * they are used.
  */
 #ifndef PHI3_ISA_FORMATS_H
 #define PHI3_ISA_FORMATS_H
@@ -194,7 +195,7 @@ static const format format_iq4_nl = {
     .codes = codes_iq4_nl,
 };
 
-/* ---- Formats of blocks of 256: a block is a group --------------------------------------------- */
+/* ---- Formats of blocks of 256: a block is a group -------------------------------------------- */
 
 /* phi3_unpack_scales, four at a time; the first scale in the lowest byte. */
 INLINE void unpack_scales(const uint8_t packed[12], uint64_t *scales, uint64_t *mins)

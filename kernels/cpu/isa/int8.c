@@ -1,8 +1,8 @@
 /*
  * int8.c - products of quantised weights with activations quantised to 8 bits.
  *
- * In: stored weight rows and phi3_int8_rows. Out: y in float32. A block's product is an exact integer;
- * it is multiplied by the scales of both sides and added to a float per lane.
+ * In: stored weight rows and phi3_int8_rows. Out: y in float32. A block's product is an exact
+ * integer; it is multiplied by the scales of both sides and added to a float per lane.
  */
 #include <math.h>
 
@@ -25,7 +25,8 @@ INLINE float largest_magnitude(const float *x, size_t count)
     return phi3_float_from_bits(largest);
 }
 
-/* A block with a NaN or an infinity gets that as its scale, and so spoils the product as it should. */
+/* A block with a NaN or an infinity gets that as its scale, and so spoils the product as it
+ * should. */
 INLINE void quantize_block(const float x[32], int8_t codes[32], float *scale, float *sum)
 {
     float largest = largest_magnitude(x, 32);
@@ -137,7 +138,7 @@ INLINE void multiply(const format f, const phi3_weight_rows *weights, const phi3
     }
 }
 
-/* ---- The products ------------------------------------------------------------------------------ */
+/* ---- The products ---------------------------------------------------------------------------- */
 
 #define DEFINE_PRODUCT(name)                                                                     \
     void ISA_NAME(phi3_product_##name)(const phi3_weight_rows *weights, const phi3_int8_rows *x, \

@@ -161,8 +161,8 @@ INLINE floats ints_to_floats(ints v)
     return __builtin_convertvector(v, floats);
 }
 
-/* e^v, within 2 units in the last place. Below -87.3 it is 1.2e-38 and above 88.3 it is 2.2e38; NaN stays
- * NaN. v = n ln 2 + r; 2^n comes from the exponent's bits, e^r from its series. */
+/* e^v, within 2 units in the last place. Below -87.3 it is 1.2e-38 and above 88.3 it is 2.2e38;
+ * NaN stays NaN. v = n ln 2 + r; 2^n comes from the exponent's bits, e^r from its series. */
 INLINE floats exponential(floats v)
 {
     v = larger(splat(-87.3f), smaller(splat(88.3f), v));
