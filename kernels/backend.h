@@ -1,7 +1,7 @@
 /*
  * backend.h - what a device must be able to do to run the model: the contract of every op.
  *
- * core/forward.c is written against this table only. An op's grain is a part of a transformer layer,
+ * core/model.c is written against this table only. An op's grain is a part of a transformer layer,
  * so that a backend may fuse what it likes inside it. kernels/reference is the plain-C truth that
  * every other backend is tested against (tests/kernels).
  *

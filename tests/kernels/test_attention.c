@@ -2,7 +2,7 @@
  * test_attention.c - rope_append and attention of every backend and instruction set.
  *
  * The truth is computed in double from plain arrays of keys and values: no pages, no blocks.
- * Several sequences share a batch, as core/forward.c packs them.
+ * Several sequences share a batch, as core/model.c packs them.
  */
 #include "support.h"
 
