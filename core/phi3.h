@@ -27,8 +27,8 @@
  *   phi3_cache, phi3_generation and phi3_stream_decoder belong to one thread at a time; a second
  *   thread that uses one meanwhile gets PHI3_ERROR_BUSY. phi3_random locks itself.
  *   A child made by fork() after the parent has computed gets PHI3_ERROR_FORKED: load after the fork.
- *   The work of a call is shared out with GNU OpenMP. Where other programs want the processors too,
- *   start yours with GOMP_SPINCOUNT=500 in its environment: threads that wait then soon sleep.
+ *   The work of a call is shared by the caller and a pool of threads, n_threads in all; the caller
+ *   never waits for a thread that does not run.
  */
 #ifndef PHI3_H
 #define PHI3_H
@@ -481,7 +481,7 @@ typedef struct phi3_backend_info {
 PHI3_API size_t phi3_backends(phi3_backend_info *backends, size_t capacity);
 
 /* The instruction set that the CPU kernels use here: "portable", "avx2", "avx512", "avx512_vnni".
- * $PHI3_CPU_ISA lowers it. Static. */
+ * $PHI3_CPU_ISA lowers it; "none" when that names one which this machine does not have. Static. */
 PHI3_API const char *phi3_cpu_isa(void);
 
 /* Threads used when a caller asks for 0. */

@@ -5,35 +5,12 @@
     pipe = pipeline("text-generation", model="smollm2-135m")
     print(pipe([{"role": "user", "content": "Hello!"}])[0]["generated_text"][-1]["content"])
 
-Only the C module is imported at once; the rest when it is used, so `import phi3` costs a few
-hundredths of a second.
+Nothing is imported before it is used, so `import phi3` costs a few milliseconds.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
-
-
-def _load_core() -> None:
-    """Loads the C module, whose threads shall wait for each other politely.
-
-    They meet some hundred times a token. GNU OpenMP by default spins for milliseconds there, which
-    on a busy machine keeps the awaited thread off its processor. It reads the count once, when
-    loaded.
-    """
-    spin = "GOMP_SPINCOUNT"
-    if spin in os.environ or "OMP_WAIT_POLICY" in os.environ:
-        importlib.import_module("._phi3", __name__)
-        return
-    os.environ[spin] = "500"
-    try:
-        importlib.import_module("._phi3", __name__)
-    finally:
-        del os.environ[spin]
-
-
-_load_core()
 
 __version__ = "0.1.0"
 
