@@ -55,7 +55,7 @@ def render(
             "This tokenizer has no chat template: pass one as `chat_template`, or set "
             "tokenizer.chat_template."
         )
-    if template == tokenizer.core.chat_template:
+    if _is_own(tokenizer, template, variables):
         try:
             return tokenizer.core.render_chat(
                 [_fields(message) for message in messages],
@@ -72,6 +72,14 @@ def render(
     if continue_final_message:
         return _render_open(template, messages, variables)
     return _render_jinja(template, messages, variables)
+
+
+def _is_own(tokenizer: PreTrainedTokenizer, template: str, variables: dict[str, Any]) -> bool:
+    """Whether template and special tokens are those of the tokenizer's files, which the C library
+    goes by, rather than what a call or an assignment has put in their place."""
+    replaced = {"bos_token", "eos_token"} & variables.keys()
+    own_tokens = tokenizer._special_ids == tokenizer.core.special_ids
+    return template == tokenizer.core.chat_template and not replaced and own_tokens
 
 
 def _without_none(message: Any) -> dict[str, Any]:

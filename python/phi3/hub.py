@@ -13,8 +13,10 @@ from .errors import InvalidArgumentError, InvalidTypeError, ModelNotFoundError
 
 DEFAULT_MODEL = "smollm2-135m"
 
-# All that phi3 reads of a repository, so that nothing else is downloaded.
+# All that phi3 reads of a repository, so that nothing else is downloaded. Of GGUF files only one
+# that is asked for: repositories often have the same model in a dozen formats.
 _FILES = ["*.json", "*.jinja", "*.safetensors", "tokenizer.model"]
+_REPOSITORY = re.compile(r"([\w.-]+/[\w.-]+)(?:/([\w.-]+\.gguf))?")
 _TRUE = {"1", "ON", "YES", "TRUE"}
 
 
@@ -28,20 +30,24 @@ def resolve(
 ) -> str:
     """The path of a model's directory or GGUF file.
 
-    `name` is a path, "smollm2-135m", "ollama://NAME[:TAG]" or "ORGANISATION/NAME". The last is
-    downloaded when it is not on this machine and huggingface_hub (`pip install phi3[hub]`) is.
+    `name` is a path, "smollm2-135m", "ollama://NAME[:TAG]", "ORGANISATION/NAME" or
+    "ORGANISATION/NAME/FILE.gguf". The last two are downloaded when they are not on this machine and
+    huggingface_hub (`pip install phi3[hub]`) is.
     """
     if not isinstance(name, (str, os.PathLike)):
         raise InvalidTypeError(f"a model's name must be a str or a path, not {type(name).__name__}")
     name = os.fspath(name)
     if "\0" in name:
         raise InvalidArgumentError(f"a model's name cannot hold a NUL character: {name!r}")
+    repository = _REPOSITORY.fullmatch(name)
     try:
         path = _phi3.resolve(name, revision=revision, search_path=_embedded_model_directory())
     except ModelNotFoundError as not_here:
-        if local_files_only or not _may_download(name):
+        if local_files_only or repository is None or not _may_download():
             raise
-        path = _download(name, revision, token, not_here)
+        file = gguf_file or repository[2]
+        directory = _download(repository[1], file, revision, token, not_here)
+        return os.path.join(directory, file) if file else directory
     if not gguf_file:
         return path
     # A directory whose one GGUF file is all there is stands for that file.
@@ -56,18 +62,28 @@ def _embedded_model_directory() -> str | None:
     return os.pathsep.join(str(Path(place)) for place in spec.submodule_search_locations)
 
 
-def _may_download(name: str) -> bool:
+def _may_download() -> bool:
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in _TRUE
-    is_repository = re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
-    return is_repository and not offline and importlib.util.find_spec("huggingface_hub") is not None
+    return not offline and importlib.util.find_spec("huggingface_hub") is not None
 
 
-def _download(name: str, revision: str | None, token: Any, not_here: ModelNotFoundError) -> str:
+def _download(
+    repository: str,
+    gguf_file: str | None,
+    revision: str | None,
+    token: Any,
+    not_here: ModelNotFoundError,
+) -> str:
+    """Fetches one GGUF file of a repository, or all but those; returns the snapshot's directory."""
     from huggingface_hub import snapshot_download
 
     try:
         return snapshot_download(
-            name, revision=revision, token=token, allow_patterns=_FILES, ignore_patterns=["*/*"]
+            repository,
+            revision=revision,
+            token=token,
+            allow_patterns=[gguf_file] if gguf_file else _FILES,
+            ignore_patterns=["*/*"],
         )
     except (OSError, ValueError) as error:
         raise ModelNotFoundError(f"{not_here}\nDownloading it failed: {error}") from error

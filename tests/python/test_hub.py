@@ -41,6 +41,18 @@ def test_what_is_not_here_is_downloaded(download):
     assert not any(pattern in arguments["allow_patterns"] for pattern in ("*", "*.bin", "*.py"))
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [{"name": "somebody/tiny/b.gguf"}, {"name": "somebody/tiny", "gguf_file": "b.gguf"}],
+)
+def test_of_gguf_files_only_the_one_that_is_asked_for_is_downloaded(
+    download, tiny_chat_path, arguments
+):
+    assert hub.resolve(**arguments) == str(tiny_chat_path / "b.gguf")
+    ((name, asked),) = download
+    assert name == "somebody/tiny" and asked["allow_patterns"] == ["b.gguf"]
+
+
 def test_a_failed_download_tells_both_stories(download):
     with pytest.raises(phi3.ModelNotFoundError, match="no repository somebody/gone") as error:
         hub.resolve("somebody/gone")

@@ -98,7 +98,9 @@ def test_the_installed_package_is_small():
 
 
 def test_importing_leaves_the_environment_alone():
-    code = "import os; before = dict(os.environ); from phi3 import info; print(before == os.environ)"
+    code = (
+        "import os; before = dict(os.environ); from phi3 import info; print(before == os.environ)"
+    )
     assert python(code).strip() == "True"
 
 

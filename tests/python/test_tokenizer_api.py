@@ -274,3 +274,14 @@ def test_other_templates_need_jinja(tokenizer, monkeypatch):
     with pytest.raises(phi3.MissingPackageError, match="pip install"):
         tokenizer.apply_chat_template(USER, chat_template=OTHER_TEMPLATE)
     assert tokenizer.apply_chat_template(USER, tokenize=False).startswith("<|user|>")
+
+
+def test_special_tokens_that_are_replaced_reach_the_template(tiny_chat_path):
+    """The native renderer knows those of the files; other ones go to jinja2."""
+    tokenizer = phi3.AutoTokenizer.from_pretrained(tiny_chat_path)
+    text = tokenizer.apply_chat_template(USER, tokenize=False)
+    assert text.endswith("<|endoftext|>")
+    other = text.replace("<|endoftext|>", "<|end|>")
+    assert tokenizer.apply_chat_template(USER, tokenize=False, eos_token="<|end|>") == other
+    tokenizer.eos_token = "<|end|>"
+    assert tokenizer.apply_chat_template(USER, tokenize=False) == other
