@@ -26,12 +26,12 @@ EXAMPLE = [
     {
         "role": "assistant",
         "content": "Sure! Here are some ways to eat bananas and dragonfruits together: "
-        "1. Banana and dragonfruit smoothie: Blend bananas and dragonfruits together with some "
-        "milk and honey. 2. Banana and dragonfruit salad: Mix sliced bananas and dragonfruits "
-        "together with some lemon juice and honey.",
+        "1. ... 2. ...",
     },
     {"role": "user", "content": "What about solving an 2x + 3 = 7 equation?"},
 ]
+
+CHAT_HELP = "Ctrl-C stops an answer, /reset starts over, /exit or Ctrl-D ends."
 
 MODEL_HELP = (
     "a directory, a GGUF file, smollm2-135m (the embedded default), ollama://NAME[:TAG], or the "
@@ -73,12 +73,14 @@ def chat(options: argparse.Namespace) -> None:
         conversation.messages = [dict(message) for message in EXAMPLE[:-1]]
         conversation.answer(EXAMPLE[-1]["content"])
     if interactive:
-        print("Ctrl-C stops an answer, /reset starts over, /exit or Ctrl-D ends.", file=sys.stderr)
+        print(CHAT_HELP, file=sys.stderr)
     for line in _lines(interactive):
         if line == "/exit":
             break
         if line == "/reset":
             conversation.reset()
+        elif interactive and line.startswith("/"):
+            print(CHAT_HELP, file=sys.stderr)
         elif line:
             conversation.answer(line)
 
