@@ -276,6 +276,8 @@ class PreTrainedTokenizer:
         max_length: int | None = None,
         return_tensors: str | None = None,
         return_dict: bool = True,
+        sanitize_control_tokens: bool = False,
+        return_assistant_tokens_mask: bool = False,
         tokenizer_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
@@ -283,6 +285,14 @@ class PreTrainedTokenizer:
         `tokenize` is False. The templates of the Phi-3 family and ChatML are built in; any other
         needs the package jinja2 (`pip install phi3[templates]`). `kwargs` are template variables.
         """
+        if sanitize_control_tokens:
+            raise UnsupportedError("`sanitize_control_tokens` is not supported by this version")
+        if return_assistant_tokens_mask:
+            raise UnsupportedError(
+                "`return_assistant_tokens_mask` is not supported by this version"
+            )
+        if any(callable(tool) for tool in tools or ()):
+            raise UnsupportedError("a tool must be given as a JSON schema, not as a function")
         is_batch = bool(conversation) and isinstance(conversation[0], (list, tuple))
         texts = [
             render(

@@ -285,3 +285,14 @@ def test_special_tokens_that_are_replaced_reach_the_template(tiny_chat_path):
     assert tokenizer.apply_chat_template(USER, tokenize=False, eos_token="<|end|>") == other
     tokenizer.eos_token = "<|end|>"
     assert tokenizer.apply_chat_template(USER, tokenize=False) == other
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [{"sanitize_control_tokens": True}, {"return_assistant_tokens_mask": True}, {"tools": [print]}],
+)
+def test_what_a_chat_cannot_have_yet_is_refused(tiny_chat_path, argument):
+    """Above all where ignoring it would let a stranger's text pass for the template's."""
+    tokenizer = phi3.AutoTokenizer.from_pretrained(tiny_chat_path)
+    with pytest.raises(phi3.UnsupportedError, match=next(iter(argument)).rstrip("s")):
+        tokenizer.apply_chat_template(USER, **argument)
