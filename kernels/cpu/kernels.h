@@ -12,6 +12,9 @@
 /* Columns of quantised activations are padded with zeros to whole groups of this many. */
 enum { PHI3_INT8_GROUP = 256, PHI3_INT8_BLOCK = 32 };
 
+/* Bytes of scratch that an integer product needs for each group of columns. */
+enum { PHI3_INT8_SCRATCH_PER_GROUP = 4352 };
+
 /* Activations as 8-bit integers, a scale for each block of 32: x = scale * code. */
 typedef struct phi3_int8_rows {
     size_t n_rows;
@@ -29,9 +32,11 @@ typedef struct phi3_weight_rows {
     size_t n_columns;
 } phi3_weight_rows;
 
-/* y[r][o] = x[r] . weights[o].     y [x.n_rows][.], rows y_stride apart */
-typedef void phi3_int8_product(const phi3_weight_rows *weights, const phi3_int8_rows *x, float *y,
-                               size_t y_stride);
+/* y[r][o] = x[r] . weights[o], the same to the last bit however many other rows there are.
+ *     y [x.n_rows][.], rows y_stride apart; scratch [x.n_padded / 256][PHI3_INT8_SCRATCH_PER_GROUP]
+ *     bytes, 64-byte aligned */
+typedef void phi3_int8_product(const phi3_weight_rows *weights, const phi3_int8_rows *x,
+                               void *scratch, float *y, size_t y_stride);
 
 /* Float rows: [n_rows] of some number of columns, `stride` elements apart. */
 typedef struct phi3_float_rows {

@@ -39,10 +39,10 @@ typedef struct chunk {
 
 /* ---- The ways to compute a chunk ------------------------------------------------------------- */
 
-static void multiply_int8(const job *j, const chunk *c)
+static void multiply_int8(const job *j, const chunk *c, void *scratch)
 {
     phi3_weight_rows weights = {c->data, c->row_bytes, c->n_rows, j->matrix->n_columns};
-    j->kernels->int8_product[c->part->dtype](&weights, &j->int8, c->y, j->matrix->n_rows);
+    j->kernels->int8_product[c->part->dtype](&weights, &j->int8, scratch, c->y, j->matrix->n_rows);
 }
 
 static void multiply_float(const job *j, const chunk *c)
@@ -112,7 +112,7 @@ static phi3_status multiply_chunk(const job *j, const chunk *c, float *thread_sc
 {
     switch (c->way) {
     case PHI3_WAY_INT8:
-        multiply_int8(j, c);
+        multiply_int8(j, c, thread_scratch);
         return PHI3_OK;
     case PHI3_WAY_FLOAT:
         multiply_float(j, c);
@@ -172,6 +172,14 @@ static chunk chunk_at(const job *j, size_t index)
 
 /* ---- The op ---------------------------------------------------------------------------------- */
 
+static void quantize_row(void *context, size_t row, int thread)
+{
+    (void)thread;
+    const job *j = context;
+    size_t n_columns = j->matrix->n_columns;
+    j->kernels->quantize_row(j->x + row * n_columns, n_columns, row, &j->int8);
+}
+
 static void round_row(void *context, size_t row, int thread)
 {
     (void)thread;
@@ -183,17 +191,10 @@ static void round_row(void *context, size_t row, int thread)
 /* Quantises and rounds the activations as far as some part needs it. */
 static void convert_activations(job *j, int n_threads)
 {
-    bool int8 = false, bfloat16 = false;
-    for (size_t p = 0; p < j->matrix->n_parts; p++) {
-        phi3_way way = phi3_matrix_way(j->matrix, &j->matrix->parts[p], j->n_rows);
-        int8 |= way == PHI3_WAY_INT8;
-        bfloat16 |= way == PHI3_WAY_GEMM_BF16;
-    }
-    size_t n_columns = j->matrix->n_columns;
-    if (int8)
-        for (size_t r = 0; r < j->n_rows; r++)
-            j->kernels->quantize_row(j->x + r * n_columns, n_columns, r, &j->int8);
-    if (bfloat16)
+    phi3_ways ways = phi3_matrix_ways(j->matrix, j->n_rows);
+    if (ways.int8)
+        phi3_parallel(j->n_rows > 8 ? n_threads : 1, j->n_rows, quantize_row, j);
+    if (ways.bfloat16)
         phi3_parallel(n_threads, j->n_rows, round_row, j);
 }
 

@@ -12,11 +12,10 @@
 #include "parallel.h"
 
 /*
- * Up to how many rows each of our own kernels is faster than the next way, as measured on Zen 5:
- * integers than bfloat16 and expanded panels; float32 than bfloat16; float32 than oneDNN's float32,
- * which turns the weights over first.
+ * Up to how many rows each of our float kernels is faster than the next way, as measured on Zen 5:
+ * than bfloat16; than oneDNN's float32, which turns the weights over first.
  */
-enum { MAX_INT8_ROWS = 12, MAX_ROWS_BEFORE_BF16 = 8, MAX_FLOAT_ROWS = 96 };
+enum { MAX_ROWS_BEFORE_BF16 = 8, MAX_FLOAT_ROWS = 96 };
 
 enum { PANEL_BYTES = 512 * 1024, CACHE_LINE = 64 };
 
@@ -46,12 +45,24 @@ void phi3_cpu_matrix_free(phi3_matrix *matrix)
 phi3_way phi3_matrix_way(const phi3_matrix *matrix, const phi3_tensor *part, size_t n_rows)
 {
     bool exact = matrix->compute == PHI3_COMPUTE_FLOAT32;
-    if (!exact && phi3_cpu_kernels_current()->int8_product[part->dtype] && n_rows <= MAX_INT8_ROWS)
+    if (!exact && phi3_cpu_kernels_current()->int8_product[part->dtype])
         return PHI3_WAY_INT8;
     bool bfloat16 = !exact && part->dtype != PHI3_F32 && phi3_isa_has_bfloat16();
     if (n_rows <= (bfloat16 ? MAX_ROWS_BEFORE_BF16 : MAX_FLOAT_ROWS))
         return phi3_dtype_traits(part->dtype)->block_size == 1 ? PHI3_WAY_FLOAT : PHI3_WAY_EXPANDED;
     return bfloat16 ? PHI3_WAY_GEMM_BF16 : PHI3_WAY_GEMM_F32;
+}
+
+phi3_ways phi3_matrix_ways(const phi3_matrix *matrix, size_t n_rows)
+{
+    phi3_ways ways = {false, false, false};
+    for (size_t p = 0; p < matrix->n_parts; p++) {
+        phi3_way way = phi3_matrix_way(matrix, &matrix->parts[p], n_rows);
+        ways.int8 |= way == PHI3_WAY_INT8;
+        ways.bfloat16 |= way == PHI3_WAY_GEMM_BF16;
+        ways.panels |= way == PHI3_WAY_GEMM_BF16 || way == PHI3_WAY_GEMM_F32;
+    }
+    return ways;
 }
 
 bool phi3_part_is_ready(const phi3_tensor *part, phi3_dtype dtype)
@@ -87,18 +98,22 @@ size_t phi3_matrix_panel_rows(const phi3_matrix *matrix, int n_threads)
 
 phi3_linear_layout phi3_matrix_layout(const phi3_matrix *matrix, size_t n_rows, int n_threads)
 {
-    size_t int8_rows = smaller(n_rows, MAX_INT8_ROWS);
+    phi3_ways ways = phi3_matrix_ways(matrix, n_rows);
     size_t padded = phi3_matrix_padded_columns(matrix);
+    size_t int8_rows = ways.int8 ? n_rows : 0;
+    size_t block_numbers = lines(int8_rows * (padded / PHI3_INT8_BLOCK) * sizeof(float));
+    size_t bfloat16 = ways.bfloat16 ? n_rows * matrix->n_columns * sizeof(uint16_t) : 0;
     size_t panel = phi3_matrix_panel_rows(matrix, n_threads) * matrix->n_columns * sizeof(float);
     size_t tile = PHI3_TILE_ROWS * PHI3_TILE_COLUMNS * sizeof(float);
+    size_t float_size = lines(tile + (ways.panels ? panel : 0));
+    size_t int8_size =
+        ways.int8 ? lines(padded / PHI3_INT8_GROUP * PHI3_INT8_SCRATCH_PER_GROUP) : 0;
     phi3_linear_layout layout = {.codes = 0};
     layout.scales = layout.codes + lines(int8_rows * padded);
-    layout.sums = layout.scales + lines(int8_rows * (padded / PHI3_INT8_BLOCK) * sizeof(float));
-    layout.bfloat16 = layout.sums + lines(int8_rows * (padded / PHI3_INT8_BLOCK) * sizeof(float));
-    layout.threads = layout.bfloat16;
-    if (n_rows > MAX_ROWS_BEFORE_BF16)
-        layout.threads += lines(n_rows * matrix->n_columns * sizeof(uint16_t));
-    layout.thread_size = lines(tile + (n_rows > MAX_ROWS_BEFORE_BF16 ? panel : 0));
+    layout.sums = layout.scales + block_numbers;
+    layout.bfloat16 = layout.sums + block_numbers;
+    layout.threads = layout.bfloat16 + lines(bfloat16);
+    layout.thread_size = float_size > int8_size ? float_size : int8_size;
     layout.total = layout.threads + (size_t)n_threads * layout.thread_size;
     return layout;
 }

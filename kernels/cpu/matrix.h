@@ -3,7 +3,9 @@
  *
  * The weights stay where they are, in the mapped file. Which way a part is multiplied depends on
  * its format, on the number of rows and on what the CPU has:
- *   - a few rows, quantised: our integer kernels, with the activations quantised to 8 bits;
+ *   - quantised: our integer kernels, with the activations quantised to 8 bits. All rows go this
+ *     way, few or many: a row's result then does not depend on how many come with it, and a
+ *     conversation that goes on from its cache gives the tokens of one computed afresh;
  *   - a few rows of floats of any size: our float kernels;
  *   - a few rows, otherwise: tiles of weights expanded to float32, and our float kernels;
  *   - many rows: panels of weight rows expanded to float32 or bfloat16 where they are not already,
@@ -33,6 +35,15 @@ typedef enum phi3_way {
 
 /* How `part` of the matrix is multiplied with n_rows rows of activations. */
 phi3_way phi3_matrix_way(const phi3_matrix *matrix, const phi3_tensor *part, size_t n_rows);
+
+/* What the ways of all parts need. */
+typedef struct phi3_ways {
+    bool int8;     /* the activations in 8 bits */
+    bool bfloat16; /* the activations in bfloat16 */
+    bool panels;   /* weights expanded for oneDNN */
+} phi3_ways;
+
+phi3_ways phi3_matrix_ways(const phi3_matrix *matrix, size_t n_rows);
 
 /* True when oneDNN can read the part's rows in place. */
 bool phi3_part_is_ready(const phi3_tensor *part, phi3_dtype dtype);

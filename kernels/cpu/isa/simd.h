@@ -453,4 +453,30 @@ INLINE floats spread_half_blocks(const float numbers[16], int step)
 #endif
 }
 
+/* The BLOCKS numbers at `from`, each `times` times, over and over. */
+INLINE floats repeat_blocks(const float *from, int times)
+{
+#if defined(__AVX512F__)
+    if (times == 1) {
+        double pair;
+        memcpy(&pair, from, sizeof pair);
+        return (floats)_mm512_set1_pd(pair);
+    }
+    floats v = splat(from[0]);
+    return (floats)_mm512_mask_broadcastss_ps((__m512)v, 0xcccc, _mm_load_ss(from + 1));
+#else
+    (void)times;
+    return splat(from[0]);
+#endif
+}
+
+/* Numbers first to first + count - 1 of v, each over an equal share of the lanes. */
+INLINE floats spread_run(floats v, int first, int count)
+{
+    ints lane;
+    for (int i = 0; i < LANES; i++)
+        lane[i] = first + i * count / LANES;
+    return __builtin_shuffle(v, lane);
+}
+
 #endif
