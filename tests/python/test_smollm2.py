@@ -62,12 +62,11 @@ def test_perplexity(exact, smollm2):
     assert perplexity(phi.logits(smollm2[0], PROSE), PROSE) == pytest.approx(reference, rel=0.01)
 
 
-def test_perplexity_of_decoding_one_by_one(exact, smollm2):
-    """The quantised kernels of single rows cost no quality either."""
-    ids = PROSE[:100]
-    reference = perplexity(phi.logits(exact, ids), ids)
-    decoded = phi.logits_in_steps(smollm2[0], ids, 1)
-    assert perplexity(decoded, ids) == pytest.approx(reference, rel=0.01)
+@pytest.mark.parametrize("step", [1, 7, 40])
+def test_logits_do_not_depend_on_how_a_text_is_cut(smollm2, step):
+    """To the bit, in the default mode: a cache holds the same however it was filled."""
+    whole = phi.logits(smollm2[0], PROSE[:100])
+    assert np.array_equal(phi.logits_in_steps(smollm2[0], PROSE[:100], step), whole)
 
 
 @pytest.mark.live
@@ -163,3 +162,20 @@ def test_a_second_turn_computes_only_what_is_new(smollm2):
     fresh = phi3.pipeline("text-generation", model=model, tokenizer=tokenizer)
     assert reused == fresh(messages, **arguments)[0]["generated_text"][-1]
     assert second < first / 3
+
+
+@pytest.mark.parametrize("topic", ["the moon", "bread", "whales", "volcanoes"])
+def test_a_conversation_goes_on_as_if_computed_afresh(smollm2, topic):
+    """In the default mode, turn for turn: the words that a new pipeline finds for the same chat."""
+    import phi3
+
+    model, tokenizer = smollm2
+    arguments = {"max_new_tokens": 32, "do_sample": False}
+    pipe = phi3.pipeline("text-generation", model=model, tokenizer=tokenizer)
+    messages = scenarios.chat([f"Tell me something about {topic}."])
+    for question in ("Why?", "Give an example.", "Thank you."):
+        fresh = phi3.pipeline("text-generation", model=model, tokenizer=tokenizer)
+        expected = fresh(messages, **arguments)[0]["generated_text"]
+        messages = pipe(messages, **arguments)[0]["generated_text"]
+        assert messages == expected
+        messages = messages + [{"role": "user", "content": question}]
