@@ -18,15 +18,23 @@ static bool is_auto(const char *value)
     return value == NULL || strcmp(value, "auto") == 0;
 }
 
-static phi3_status read_compute_dtype(const char *name, phi3_compute *compute, phi3_error *error)
+/* A model that reads so few bytes a token is quick in float32 too, and small models suffer most from
+ * rounded activations. */
+enum { SMALL_MODEL_BYTES = 256 << 20 };
+
+static phi3_status read_compute_dtype(const char *name, size_t weight_bytes, phi3_compute *compute,
+                                      phi3_error *error)
 {
     if (is_auto(name))
-        *compute = PHI3_COMPUTE_AUTO;
+        *compute = weight_bytes <= SMALL_MODEL_BYTES ? PHI3_COMPUTE_FLOAT32 : PHI3_COMPUTE_MIXED;
+    else if (strcmp(name, "mixed") == 0)
+        *compute = PHI3_COMPUTE_MIXED;
     else if (strcmp(name, "float32") == 0)
         *compute = PHI3_COMPUTE_FLOAT32;
     else
         return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
-                         "compute_dtype \"%s\": known are \"auto\" and \"float32\"", name);
+                         "compute_dtype \"%s\": known are \"auto\", \"mixed\" and \"float32\"",
+                         name);
     return PHI3_OK;
 }
 
@@ -135,8 +143,6 @@ static phi3_status load(phi3_model *model, const char *path, const phi3_model_op
                         phi3_error *error)
 {
     struct loader loader = {.model = model, .options = options};
-    PHI3_TRY(read_compute_dtype(options->compute_dtype, &loader.compute, error));
-    PHI3_TRY(read_kv_dtype(options->kv_cache_dtype, loader.compute, &model->kv.dtype, error));
     if (options->n_threads < 0)
         return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT, "n_threads is %d", options->n_threads);
     PHI3_TRY(phi3_backend_find(options->device, &model->backend, error));
@@ -146,6 +152,9 @@ static phi3_status load(phi3_model *model, const char *path, const phi3_model_op
     PHI3_TRY(phi3_weights_open(path, &model->config, &model->weights, error));
     model->has_files = true;
     const phi3_config *config = &model->config.config;
+    PHI3_TRY(
+        read_compute_dtype(options->compute_dtype, config->weight_bytes, &loader.compute, error));
+    PHI3_TRY(read_kv_dtype(options->kv_cache_dtype, loader.compute, &model->kv.dtype, error));
     model->kv.n_layers = config->num_hidden_layers;
     model->kv.n_kv_heads = config->num_key_value_heads;
     model->kv.head_dim = config->head_dim;

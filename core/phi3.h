@@ -265,10 +265,12 @@ PHI3_API phi3_status phi3_chat_render(const phi3_tokenizer *tokenizer, const phi
 typedef struct phi3_model phi3_model;
 
 typedef struct phi3_model_options {
-    const char *device;              /* "auto" (NULL), "cpu", "reference", "cuda", "cuda:N" */
-    const char *compute_dtype;       /* "auto" (NULL): the fastest kernels that keep the quality;
-                                   "float32": every product in float32, the exact mode */
-    const char *kv_cache_dtype;      /* "auto" (NULL), "float32", "float16" */
+    const char *device; /* "auto" (NULL), "cpu", "reference", "cuda", "cuda:N" */
+    /* How products are computed. "float32": every one in float32, the exact mode. "mixed": with
+     * activations rounded to 8 bits where weights are quantised, to bfloat16 where they have 16
+     * bits. "auto" (NULL): float32 for weights of up to 256 MB, mixed above. */
+    const char *compute_dtype;
+    const char *kv_cache_dtype;      /* "float32", "float16"; "auto" (NULL): float16 for mixed */
     int n_threads;                   /* 0: one per physical core, or $OMP_NUM_THREADS */
     phi3_progress_callback progress; /* may be NULL */
     void *progress_data;

@@ -33,8 +33,9 @@ typedef struct phi3_tensor {
     const void *data;
 } phi3_tensor;
 
-/* How products are computed: the fastest way that keeps the quality, or exactly in float32. */
-typedef enum phi3_compute { PHI3_COMPUTE_AUTO, PHI3_COMPUTE_FLOAT32 } phi3_compute;
+/* How products are computed: in 8 bits or bfloat16 where weights are quantised or have 16 bits, or
+ * exactly in float32. */
+typedef enum phi3_compute { PHI3_COMPUTE_MIXED, PHI3_COMPUTE_FLOAT32 } phi3_compute;
 
 /* A weight matrix in the layout that a backend likes best. Opaque; one type per backend. */
 typedef struct phi3_matrix phi3_matrix;

@@ -346,7 +346,10 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("running")
     group.add_argument("--device", default="auto", help="auto, cpu, reference, cuda or cuda:N")
     group.add_argument(
-        "--compute-dtype", choices=["auto", "float32"], default="auto", help="float32: exact, slow"
+        "--compute-dtype",
+        choices=["auto", "mixed", "float32"],
+        default="auto",
+        help="float32: exact; mixed: fast; auto: exact for small models",
     )
     group.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
 

@@ -149,7 +149,8 @@ class AutoModelForCausalLM:
 
         device_map: "auto", "cpu", "reference", "cuda", "cuda:N".
         dtype (or torch_dtype): "auto"; float32 asks for float32 arithmetic throughout.
-        compute_dtype: "auto", the fastest kernels that keep the quality, or "float32", exact.
+        compute_dtype: "float32", exact; "mixed", activations rounded to 8 bits or bfloat16 where
+            weights are; "auto", float32 for weights of up to 256 MB and mixed above.
         kv_cache_dtype: "auto", "float32", "float16".
         n_threads: 0 for one per physical core.
         progress: show a bar while loading; None when tqdm is there and stderr is a terminal.

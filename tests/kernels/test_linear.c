@@ -116,7 +116,7 @@ static void check_shape(phi3_dtype dtype, size_t n_rows, size_t n_out, size_t n_
             product_case c = {backends[b],
                               &w,
                               1,
-                              exact ? PHI3_COMPUTE_FLOAT32 : PHI3_COMPUTE_AUTO,
+                              exact ? PHI3_COMPUTE_FLOAT32 : PHI3_COMPUTE_MIXED,
                               1 + (int)(random_bits() % 2),
                               n_rows};
             double error = 0, power = 0;
@@ -172,7 +172,7 @@ static void mixed_parts(void **state)
                            random_tensor(PHI3_BF16, 9, 512, 0)};
     for (size_t b = 0; b < n_backends; b++) {
         for (size_t r = 0; r < COUNT(rows); r++) {
-            product_case c = {backends[b], parts, 4, PHI3_COMPUTE_AUTO, 2, rows[r]};
+            product_case c = {backends[b], parts, 4, PHI3_COMPUTE_MIXED, 2, rows[r]};
             double error = 0, power = 0;
             check_product(&c, &error, &power);
         }
@@ -203,7 +203,7 @@ static void threads_do_not_matter(void **state)
     for (size_t d = 0; d < COUNT(dtypes); d++) {
         phi3_tensor w = random_tensor(dtypes[d], N_OUT, N_COLUMNS, 0);
         phi3_matrix *matrix = NULL;
-        assert_int_equal(phi3_backend_cpu.matrix_create(&w, 1, PHI3_COMPUTE_AUTO, &matrix, NULL),
+        assert_int_equal(phi3_backend_cpu.matrix_create(&w, 1, PHI3_COMPUTE_MIXED, &matrix, NULL),
                          PHI3_OK);
         for (size_t r = 0; r < COUNT(rows); r++) {
             size_t bytes = rows[r] * N_OUT * sizeof(float);
@@ -236,7 +236,7 @@ static void rows_do_not_matter(void **state)
         size_t n_columns = phi3_dtype_traits(dtypes[d])->block_size == 32 ? 32 * 27 : 768;
         phi3_tensor w = random_tensor(dtypes[d], N_OUT, n_columns, 0);
         phi3_matrix *matrix = NULL;
-        assert_int_equal(phi3_backend_cpu.matrix_create(&w, 1, PHI3_COMPUTE_AUTO, &matrix, NULL),
+        assert_int_equal(phi3_backend_cpu.matrix_create(&w, 1, PHI3_COMPUTE_MIXED, &matrix, NULL),
                          PHI3_OK);
         float *x = random_floats(MOST * n_columns);
         float *alone = test_malloc(MOST * N_OUT * sizeof *alone);
@@ -265,7 +265,7 @@ static void special_activations(void **state)
     for (size_t d = 0; d < COUNT(all_dtypes); d++) {
         phi3_tensor w = random_tensor(all_dtypes[d], N_OUT, N_COLUMNS, 0);
         phi3_matrix *matrix = NULL;
-        assert_int_equal(phi3_backend_cpu.matrix_create(&w, 1, PHI3_COMPUTE_AUTO, &matrix, NULL),
+        assert_int_equal(phi3_backend_cpu.matrix_create(&w, 1, PHI3_COMPUTE_MIXED, &matrix, NULL),
                          PHI3_OK);
         for (size_t r = 0; r < COUNT(rows); r++) {
             float *x = random_floats(rows[r] * N_COLUMNS);
@@ -302,7 +302,7 @@ static void embed_expands_rows(void **state)
         size_t row_bytes = phi3_dtype_row_bytes(w.dtype, N_COLUMNS);
         for (size_t b = 0; b < n_backends; b++) {
             phi3_matrix *table = NULL;
-            assert_int_equal(backends[b]->matrix_create(&w, 1, PHI3_COMPUTE_AUTO, &table, NULL),
+            assert_int_equal(backends[b]->matrix_create(&w, 1, PHI3_COMPUTE_MIXED, &table, NULL),
                              PHI3_OK);
             phi3_exec exec =
                 make_exec(backends[b], 2, backends[b]->matrix_scratch(table, N_IDS, 2));
@@ -339,7 +339,8 @@ static void bad_parts_are_refused(void **state)
             phi3_matrix *matrix = NULL;
             phi3_error error = {.message = ""};
             assert_int_not_equal(
-                backends[b]->matrix_create(bad[i], 2, PHI3_COMPUTE_AUTO, &matrix, &error), PHI3_OK);
+                backends[b]->matrix_create(bad[i], 2, PHI3_COMPUTE_MIXED, &matrix, &error),
+                PHI3_OK);
             assert_null(matrix);
             assert_true(error.message[0] != '\0');
         }

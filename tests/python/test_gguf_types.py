@@ -92,7 +92,7 @@ def assert_same_model(path, expected: np.ndarray, devices) -> None:
     for device in devices:
         exact = phi.logits_in_steps(phi.load(path, device, "float32"), IDS, PREFILL)
         assert np.abs(exact - expected).max() <= 1e-3 * span, device
-        fast = phi.logits_in_steps(phi.load(path, device, "auto"), IDS, PREFILL)
+        fast = phi.logits_in_steps(phi.load(path, device, "mixed"), IDS, PREFILL)
         lengths = np.linalg.norm(fast, axis=1) * np.linalg.norm(expected, axis=1)
         assert ((fast * expected).sum(axis=1) / lengths).min() >= 0.999, device
 

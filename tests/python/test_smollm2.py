@@ -23,6 +23,11 @@ def exact(smollm2_path):
 
 
 @pytest.fixture(scope="module")
+def mixed(smollm2_path):
+    return phi.load(smollm2_path, "cpu", "mixed")
+
+
+@pytest.fixture(scope="module")
 def tokenizer(smollm2):
     return smollm2[1]
 
@@ -55,18 +60,22 @@ def test_float32_mode_writes_the_texts_of_transformers(exact, tokenizer):
     assert greedy_texts(exact, tokenizer, GOLDEN["prompts"]) == GOLDEN["texts"]
 
 
-def test_perplexity(exact, smollm2):
-    """float32 mode has transformers' perplexity; the default mode stays within one percent."""
+def test_perplexity(exact, mixed):
+    """float32 mode has transformers' perplexity; the mixed mode stays within one percent."""
     reference = perplexity(phi.logits(exact, PROSE), PROSE)
     assert reference == pytest.approx(GOLDEN["perplexity"], rel=1e-4)
-    assert perplexity(phi.logits(smollm2[0], PROSE), PROSE) == pytest.approx(reference, rel=0.01)
+    assert perplexity(phi.logits(mixed, PROSE), PROSE) == pytest.approx(reference, rel=0.01)
 
 
-@pytest.mark.parametrize("step", [1, 7, 40])
-def test_logits_do_not_depend_on_how_a_text_is_cut(smollm2, step):
-    """To the bit, in the default mode: a cache holds the same however it was filled."""
-    whole = phi.logits(smollm2[0], PROSE[:100])
-    assert np.array_equal(phi.logits_in_steps(smollm2[0], PROSE[:100], step), whole)
+@pytest.mark.parametrize("first", [1, 7, 40])
+def test_logits_do_not_depend_on_how_a_text_is_cut(mixed, first):
+    """To the bit, in the mixed mode: a cache holds the same however it was filled."""
+    whole = phi.logits(mixed, PROSE[:100])
+    assert np.array_equal(phi.logits_in_steps(mixed, PROSE[:100], first), whole)
+
+
+def test_the_default_mode_of_a_small_model_is_exact(smollm2, exact):
+    assert np.array_equal(phi.logits(smollm2[0], PROSE[:50]), phi.logits(exact, PROSE[:50]))
 
 
 @pytest.mark.live
@@ -165,11 +174,11 @@ def test_a_second_turn_computes_only_what_is_new(smollm2):
 
 
 @pytest.mark.parametrize("topic", ["the moon", "bread", "whales", "volcanoes"])
-def test_a_conversation_goes_on_as_if_computed_afresh(smollm2, topic):
-    """In the default mode, turn for turn: the words that a new pipeline finds for the same chat."""
+def test_a_conversation_goes_on_as_if_computed_afresh(exact, mixed, tokenizer, topic):
+    """In either mode, turn for turn: the words that a new pipeline finds for the same chat."""
     import phi3
 
-    model, tokenizer = smollm2
+    model = exact if topic == "bread" else mixed
     arguments = {"max_new_tokens": 32, "do_sample": False}
     pipe = phi3.pipeline("text-generation", model=model, tokenizer=tokenizer)
     messages = scenarios.chat([f"Tell me something about {topic}."])

@@ -63,7 +63,7 @@ def test_sixteen_bit_logits(checkpoint, oracle, family, dtype):
     directory = checkpoint(family, dtype)
     truth = oracle.load(directory, "float32")
     eager, sdpa = (oracle.load(directory, "bfloat16", attention) for attention in ("eager", "sdpa"))
-    model = phi.load(directory, "cpu", "auto")
+    model = phi.load(directory, "cpu", "mixed")
     ours, theirs = [], []
     for length in (17, 64, 130):  # no step crosses the LongRoPE border
         ids = checkpoints.prompt(length)
