@@ -13,46 +13,47 @@
 
 /* ---- Options ---------------------------------------------------------------------------------- */
 
-static bool is_auto(const char *value)
-{
-    return value == NULL || strcmp(value, "auto") == 0;
-}
-
 /* A model that reads so few bytes a token is quick in float32 too, and small models suffer most from
  * rounded activations. */
 enum { SMALL_MODEL_BYTES = 256 << 20 };
 
-static phi3_status read_compute_dtype(const char *name, size_t weight_bytes, phi3_compute *compute,
-                                      phi3_error *error)
+static bool is(const char *value, const char *name)
 {
-    if (is_auto(name))
-        *compute = weight_bytes <= SMALL_MODEL_BYTES ? PHI3_COMPUTE_FLOAT32 : PHI3_COMPUTE_MIXED;
-    else if (strcmp(name, "mixed") == 0)
-        *compute = PHI3_COMPUTE_MIXED;
-    else if (strcmp(name, "float32") == 0)
-        *compute = PHI3_COMPUTE_FLOAT32;
-    else
+    return value != NULL && strcmp(value, name) == 0;
+}
+
+static bool is_auto(const char *value)
+{
+    return value == NULL || is(value, "auto");
+}
+
+static phi3_status check_options(const phi3_model_options *options, phi3_error *error)
+{
+    const char *compute = options->compute_dtype, *kv = options->kv_cache_dtype;
+    if (!is_auto(compute) && !is(compute, "mixed") && !is(compute, "float32"))
         return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
                          "compute_dtype \"%s\": known are \"auto\", \"mixed\" and \"float32\"",
-                         name);
+                         compute);
+    if (!is_auto(kv) && !is(kv, "float16") && !is(kv, "float32"))
+        return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
+                         "kv_cache_dtype \"%s\": known are \"auto\", \"float16\" and \"float32\"",
+                         kv);
+    if (options->n_threads < 0)
+        return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT, "n_threads is %d", options->n_threads);
     return PHI3_OK;
 }
 
-/* The exact mode keeps keys and values exactly, too. */
-static phi3_status read_kv_dtype(const char *name, phi3_compute compute, phi3_dtype *dtype,
-                                 phi3_error *error)
+static phi3_compute choose_compute(const char *dtype, size_t weight_bytes)
 {
-    if (is_auto(name))
-        *dtype = compute == PHI3_COMPUTE_FLOAT32 ? PHI3_F32 : PHI3_F16;
-    else if (strcmp(name, "float32") == 0)
-        *dtype = PHI3_F32;
-    else if (strcmp(name, "float16") == 0)
-        *dtype = PHI3_F16;
-    else
-        return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
-                         "kv_cache_dtype \"%s\": known are \"auto\", \"float32\" and \"float16\"",
-                         name);
-    return PHI3_OK;
+    bool exact = is_auto(dtype) ? weight_bytes <= SMALL_MODEL_BYTES : is(dtype, "float32");
+    return exact ? PHI3_COMPUTE_FLOAT32 : PHI3_COMPUTE_MIXED;
+}
+
+/* The exact mode keeps keys and values exactly, too. */
+static phi3_dtype choose_kv_dtype(const char *dtype, phi3_compute compute)
+{
+    bool exact = is_auto(dtype) ? compute == PHI3_COMPUTE_FLOAT32 : is(dtype, "float32");
+    return exact ? PHI3_F32 : PHI3_F16;
 }
 
 /* ---- Weights ---------------------------------------------------------------------------------- */
@@ -143,8 +144,7 @@ static phi3_status load(phi3_model *model, const char *path, const phi3_model_op
                         phi3_error *error)
 {
     struct loader loader = {.model = model, .options = options};
-    if (options->n_threads < 0)
-        return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT, "n_threads is %d", options->n_threads);
+    PHI3_TRY(check_options(options, error));
     PHI3_TRY(phi3_backend_find(options->device, &model->backend, error));
     model->n_threads = options->n_threads > 0 ? options->n_threads : phi3_default_threads();
 
@@ -152,9 +152,8 @@ static phi3_status load(phi3_model *model, const char *path, const phi3_model_op
     PHI3_TRY(phi3_weights_open(path, &model->config, &model->weights, error));
     model->has_files = true;
     const phi3_config *config = &model->config.config;
-    PHI3_TRY(
-        read_compute_dtype(options->compute_dtype, config->weight_bytes, &loader.compute, error));
-    PHI3_TRY(read_kv_dtype(options->kv_cache_dtype, loader.compute, &model->kv.dtype, error));
+    loader.compute = choose_compute(options->compute_dtype, config->weight_bytes);
+    model->kv.dtype = choose_kv_dtype(options->kv_cache_dtype, loader.compute);
     model->kv.n_layers = config->num_hidden_layers;
     model->kv.n_kv_heads = config->num_key_value_heads;
     model->kv.head_dim = config->head_dim;
