@@ -79,7 +79,8 @@ static phi3_status load_matrix(struct loader *loader, const phi3_matrix_parts *p
                                phi3_matrix **matrix, phi3_error *error)
 {
     const phi3_backend *backend = loader->model->backend;
-    PHI3_TRY(backend->matrix_create(parts->part, parts->count, loader->compute, matrix, error));
+    PHI3_TRY(
+        backend->matrix_create(parts->part, parts->count, loader->compute, NULL, matrix, error));
     loader->n_done++;
     return report_progress(loader, error);
 }

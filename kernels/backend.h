@@ -102,12 +102,24 @@ typedef struct phi3_backend {
     phi3_status (*download)(void *to_host, const void *from, size_t size);
 
     /*
-     * Takes a weight matrix in: the rows of all parts, one below the other. The parts have the same
-     * n_columns but may differ in dtype. The parts' data stays readable while the matrix lives; a
-     * backend that keeps its own copy calls nothing to say so.
+     * A weight matrix is the rows of all parts, one below the other. The parts have the same
+     * n_columns but may differ in dtype.
+     *
+     * matrix_packed_size: bytes of the copy that products read, a multiple of 64; 0 when they read
+     * the parts in place. matrix_pack fills them, on n_threads. They hold no address, and depend on
+     * the parts and `compute` alone: what is packed may be kept in a file and mapped later by any
+     * machine that gives the same packed_layout.
+     *
+     * matrix_create: `packed` was filled by matrix_pack, stands at a multiple of 64 and stays
+     * readable while the matrix lives; NULL: the matrix packs for itself. The parts' data stays
+     * readable as long, too (embed reads single rows of it).
      */
+    const char *packed_layout; /* name and version of the layout: part of a kept file's key */
+    size_t (*matrix_packed_size)(const phi3_tensor *parts, size_t n_parts, phi3_compute compute);
+    void (*matrix_pack)(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
+                        int n_threads, void *packed);
     phi3_status (*matrix_create)(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
-                                 phi3_matrix **matrix, phi3_error *error);
+                                 const void *packed, phi3_matrix **matrix, phi3_error *error);
     void (*matrix_free)(phi3_matrix *matrix);
 
     /* Bytes of scratch that linear and embed (on up to n_rows rows), and attention, may need.

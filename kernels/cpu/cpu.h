@@ -6,7 +6,10 @@
 
 /* matrix.c */
 phi3_status phi3_cpu_matrix_create(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
-                                   phi3_matrix **matrix, phi3_error *error);
+                                   const void *packed, phi3_matrix **matrix, phi3_error *error);
+size_t phi3_cpu_matrix_packed_size(const phi3_tensor *parts, size_t n_parts, phi3_compute compute);
+void phi3_cpu_matrix_pack(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
+                          int n_threads, void *packed);
 void phi3_cpu_matrix_free(phi3_matrix *matrix);
 size_t phi3_cpu_matrix_scratch(const phi3_matrix *matrix, size_t n_rows, int n_threads);
 phi3_status phi3_cpu_embed(const phi3_exec *exec, const phi3_matrix *table, const int32_t *ids,

@@ -22,8 +22,9 @@ enum { MAX_ROWS_BEFORE_BF16 = 8, MAX_FLOAT_ROWS = 1 << 20 };
 enum { PANEL_BYTES = 512 * 1024, CACHE_LINE = 64 };
 
 phi3_status phi3_cpu_matrix_create(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
-                                   phi3_matrix **matrix, phi3_error *error)
+                                   const void *packed, phi3_matrix **matrix, phi3_error *error)
 {
+    (void)packed;
     size_t n_rows = 0;
     PHI3_TRY(phi3_parts_check(parts, n_parts, &n_rows, error));
     PHI3_TRY(phi3_gemm_prepare(error));
@@ -37,6 +38,18 @@ phi3_status phi3_cpu_matrix_create(const phi3_tensor *parts, size_t n_parts, phi
     memcpy(created->parts, parts, n_parts * sizeof *parts);
     *matrix = created;
     return PHI3_OK;
+}
+
+size_t phi3_cpu_matrix_packed_size(const phi3_tensor *parts, size_t n_parts, phi3_compute compute)
+{
+    (void)parts, (void)n_parts, (void)compute;
+    return 0;
+}
+
+void phi3_cpu_matrix_pack(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
+                          int n_threads, void *packed)
+{
+    (void)parts, (void)n_parts, (void)compute, (void)n_threads, (void)packed;
 }
 
 void phi3_cpu_matrix_free(phi3_matrix *matrix)

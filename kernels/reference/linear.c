@@ -18,10 +18,11 @@ struct phi3_matrix {
 };
 
 phi3_status phi3_reference_matrix_create(const phi3_tensor *parts, size_t n_parts,
-                                         phi3_compute compute, phi3_matrix **matrix,
-                                         phi3_error *error)
+                                         phi3_compute compute, const void *packed,
+                                         phi3_matrix **matrix, phi3_error *error)
 {
     (void)compute; /* always the most exact way */
+    (void)packed;  /* reads the parts in place */
     size_t n_rows = 0;
     PHI3_TRY(phi3_parts_check(parts, n_parts, &n_rows, error));
     phi3_matrix *created = malloc(sizeof *created + n_parts * sizeof *parts);
@@ -32,6 +33,19 @@ phi3_status phi3_reference_matrix_create(const phi3_tensor *parts, size_t n_part
     memcpy(created->parts, parts, n_parts * sizeof *parts);
     *matrix = created;
     return PHI3_OK;
+}
+
+size_t phi3_reference_matrix_packed_size(const phi3_tensor *parts, size_t n_parts,
+                                         phi3_compute compute)
+{
+    (void)parts, (void)n_parts, (void)compute;
+    return 0;
+}
+
+void phi3_reference_matrix_pack(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
+                                int n_threads, void *packed)
+{
+    (void)parts, (void)n_parts, (void)compute, (void)n_threads, (void)packed;
 }
 
 void phi3_reference_matrix_free(phi3_matrix *matrix)

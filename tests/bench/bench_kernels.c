@@ -78,7 +78,7 @@ static void bench_format(phi3_dtype dtype, int n_threads, size_t n_rows, double 
         weights[m] = malloc(bytes);
         memset(weights[m], 0x21, bytes); /* as a float16 it is an ordinary scale */
         phi3_tensor part = {dtype, N_OUT, N_COLUMNS, weights[m]};
-        phi3_backend_cpu.matrix_create(&part, 1, PHI3_COMPUTE_MIXED, &matrices[m], NULL);
+        phi3_backend_cpu.matrix_create(&part, 1, PHI3_COMPUTE_MIXED, NULL, &matrices[m], NULL);
     }
     double decode = time_product(matrices, 1, n_threads, x, y);
     double few = time_product(matrices, 8, n_threads, x, y);

@@ -180,8 +180,9 @@ static void two_threads_share_a_matrix(void **state)
     for (size_t d = 0; d < COUNT(dtypes); d++) {
         phi3_tensor w = random_tensor(dtypes[d], N_OUT, N_COLUMNS, 0);
         phi3_matrix *matrix = NULL;
-        assert_int_equal(phi3_backend_cpu.matrix_create(&w, 1, PHI3_COMPUTE_MIXED, &matrix, NULL),
-                         PHI3_OK);
+        assert_int_equal(
+            phi3_backend_cpu.matrix_create(&w, 1, PHI3_COMPUTE_MIXED, NULL, &matrix, NULL),
+            PHI3_OK);
         for (size_t r = 0; r < COUNT(rows); r++) {
             size_t size = phi3_backend_cpu.matrix_scratch(matrix, rows[r], 1);
             phi3_exec exec = make_exec(&phi3_backend_cpu, 1, size);

@@ -89,7 +89,7 @@ static void check_product(const product_case *c, double *error, double *power)
     for (size_t p = 0; p < c->n_parts; p++)
         n_out += c->parts[p].n_rows;
     phi3_matrix *matrix = NULL;
-    assert_int_equal(backend->matrix_create(c->parts, c->n_parts, c->compute, &matrix, NULL),
+    assert_int_equal(backend->matrix_create(c->parts, c->n_parts, c->compute, NULL, &matrix, NULL),
                      PHI3_OK);
     phi3_exec exec =
         make_exec(backend, c->n_threads, backend->matrix_scratch(matrix, c->n_rows, c->n_threads));
@@ -203,8 +203,9 @@ static void threads_do_not_matter(void **state)
     for (size_t d = 0; d < COUNT(dtypes); d++) {
         phi3_tensor w = random_tensor(dtypes[d], N_OUT, N_COLUMNS, 0);
         phi3_matrix *matrix = NULL;
-        assert_int_equal(phi3_backend_cpu.matrix_create(&w, 1, PHI3_COMPUTE_MIXED, &matrix, NULL),
-                         PHI3_OK);
+        assert_int_equal(
+            phi3_backend_cpu.matrix_create(&w, 1, PHI3_COMPUTE_MIXED, NULL, &matrix, NULL),
+            PHI3_OK);
         for (size_t r = 0; r < COUNT(rows); r++) {
             size_t bytes = rows[r] * N_OUT * sizeof(float);
             float *x = random_floats(rows[r] * N_COLUMNS);
@@ -236,8 +237,9 @@ static void rows_do_not_matter(void **state)
         size_t n_columns = phi3_dtype_traits(dtypes[d])->block_size == 32 ? 32 * 27 : 768;
         phi3_tensor w = random_tensor(dtypes[d], N_OUT, n_columns, 0);
         phi3_matrix *matrix = NULL;
-        assert_int_equal(phi3_backend_cpu.matrix_create(&w, 1, PHI3_COMPUTE_MIXED, &matrix, NULL),
-                         PHI3_OK);
+        assert_int_equal(
+            phi3_backend_cpu.matrix_create(&w, 1, PHI3_COMPUTE_MIXED, NULL, &matrix, NULL),
+            PHI3_OK);
         float *x = random_floats(MOST * n_columns);
         float *alone = test_malloc(MOST * N_OUT * sizeof *alone);
         float *together = test_malloc(MOST * N_OUT * sizeof *together);
@@ -265,8 +267,9 @@ static void special_activations(void **state)
     for (size_t d = 0; d < COUNT(all_dtypes); d++) {
         phi3_tensor w = random_tensor(all_dtypes[d], N_OUT, N_COLUMNS, 0);
         phi3_matrix *matrix = NULL;
-        assert_int_equal(phi3_backend_cpu.matrix_create(&w, 1, PHI3_COMPUTE_MIXED, &matrix, NULL),
-                         PHI3_OK);
+        assert_int_equal(
+            phi3_backend_cpu.matrix_create(&w, 1, PHI3_COMPUTE_MIXED, NULL, &matrix, NULL),
+            PHI3_OK);
         for (size_t r = 0; r < COUNT(rows); r++) {
             float *x = random_floats(rows[r] * N_COLUMNS);
             float *y = test_malloc(rows[r] * N_OUT * sizeof *y);
@@ -302,8 +305,8 @@ static void embed_expands_rows(void **state)
         size_t row_bytes = phi3_dtype_row_bytes(w.dtype, N_COLUMNS);
         for (size_t b = 0; b < n_backends; b++) {
             phi3_matrix *table = NULL;
-            assert_int_equal(backends[b]->matrix_create(&w, 1, PHI3_COMPUTE_MIXED, &table, NULL),
-                             PHI3_OK);
+            assert_int_equal(
+                backends[b]->matrix_create(&w, 1, PHI3_COMPUTE_MIXED, NULL, &table, NULL), PHI3_OK);
             phi3_exec exec =
                 make_exec(backends[b], 2, backends[b]->matrix_scratch(table, N_IDS, 2));
             assert_int_equal(backends[b]->embed(&exec, table, ids, N_IDS, out), PHI3_OK);
@@ -339,7 +342,7 @@ static void bad_parts_are_refused(void **state)
             phi3_matrix *matrix = NULL;
             phi3_error error = {.message = ""};
             assert_int_not_equal(
-                backends[b]->matrix_create(bad[i], 2, PHI3_COMPUTE_MIXED, &matrix, &error),
+                backends[b]->matrix_create(bad[i], 2, PHI3_COMPUTE_MIXED, NULL, &matrix, &error),
                 PHI3_OK);
             assert_null(matrix);
             assert_true(error.message[0] != '\0');
