@@ -235,3 +235,8 @@ size_t phi3_cache_bytes(const phi3_cache *cache)
 {
     return cache->n_pages * phi3_kv_page_bytes(&cache->layout);
 }
+
+size_t phi3_model_kv_token_bytes(const phi3_model *model)
+{
+    return phi3_kv_page_bytes(&model->kv) / PHI3_PAGE_POSITIONS;
+}

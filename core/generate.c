@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cache.h"
+#include "clock.h"
 #include "error.h"
 #include "generation_config.h"
 #include "model.h"
@@ -49,6 +51,8 @@ struct phi3_generation {
     float *logits;    /* [n_rows][vocab] */
     float *scores;    /* [n_rows][vocab] */
     size_t vocab_size;
+    phi3_timings timings; /* but for the rates, which phi3_generation_timings derives */
+    double created;       /* on phi3_clock_seconds' clock */
     atomic_flag busy;
 };
 
@@ -119,6 +123,13 @@ static phi3_status start_row(phi3_generation *g, size_t index, const phi3_prompt
     return row->owns_cache ? phi3_cache_create(g->model, &row->cache, error) : PHI3_OK;
 }
 
+/* Whether the keys in a row's cache were turned for another length (LongRoPE) and are of no use. */
+static bool starts_over(const sequence *row)
+{
+    const phi3_rope *rope = &row->cache->model->rope;
+    return phi3_rope_factors_for(rope, row->n_ids) != row->cache->factors;
+}
+
 /* Forgets what a cache does not have in common with its row. The last id of the prompt is always
  * computed: the logits after it are wanted. */
 static phi3_status keep_common_prefix(const sequence *row, phi3_error *error)
@@ -148,8 +159,12 @@ static phi3_status start(phi3_generation *g, const phi3_generation_config *confi
     PHI3_TRY(allocate_rows(g, n_prompts * n_draws, error));
     for (size_t i = 0; i < g->n_rows; i++)
         PHI3_TRY(start_row(g, i, &prompts[i / n_draws], error));
-    for (size_t i = 0; i < g->n_rows; i += n_draws)
-        PHI3_TRY(keep_common_prefix(&g->rows[i], error));
+    for (size_t i = 0; i < g->n_rows; i += n_draws) {
+        const sequence *row = &g->rows[i];
+        PHI3_TRY(keep_common_prefix(row, error));
+        g->timings.prompt_tokens += row->n_ids;
+        g->timings.reused_tokens += starts_over(row) ? 0 : row->cache->length;
+    }
     return PHI3_OK;
 }
 
@@ -164,6 +179,7 @@ phi3_status phi3_generation_create(const phi3_model *model, const phi3_tokenizer
     g->model = model;
     g->tokenizer = tokenizer;
     g->random = random;
+    g->created = phi3_clock_seconds();
     g->vocab_size = model->config.config.vocab_size;
     atomic_flag_clear(&g->busy);
     phi3_status status = start(g, config, prompts, n_prompts, error);
@@ -207,8 +223,9 @@ static bool is_computed_now(const sequence *row)
     return row->finish == PHI3_FINISH_NONE && row->cache != NULL;
 }
 
-/* What the row's cache does not hold yet. */
-static phi3_status span_of(const sequence *row, phi3_span *span, phi3_error *error)
+/* What the row's cache does not hold yet. *n_run grows by the tokens that the model will run over:
+ * all of the row when it starts over. */
+static phi3_status span_of(const sequence *row, phi3_span *span, size_t *n_run, phi3_error *error)
 {
     size_t length;
     phi3_cache_ids(row->cache, &length);
@@ -221,6 +238,7 @@ static phi3_status span_of(const sequence *row, phi3_span *span, phi3_error *err
         .count = row->n_ids - length,
         .n_logits = 1,
     };
+    *n_run += starts_over(row) ? row->n_ids : span->count;
     return PHI3_OK;
 }
 
@@ -245,12 +263,13 @@ static phi3_status compute_logits(phi3_generation *g, const phi3_run_options *op
                                   phi3_error *error)
 {
     if (!g->has_logits) {
-        size_t n_spans = 0;
+        size_t n_spans = 0, n_run = 0;
         for (size_t i = 0; i < g->n_rows; i++) {
             if (is_computed_now(&g->rows[i]))
-                PHI3_TRY(span_of(&g->rows[i], &g->spans[n_spans++], error));
+                PHI3_TRY(span_of(&g->rows[i], &g->spans[n_spans++], &n_run, error));
         }
         PHI3_TRY(phi3_model_forward(g->model, g->spans, n_spans, options, g->computed, error));
+        g->timings.computed_tokens += n_run;
         const float *computed = g->computed;
         for (size_t i = 0; i < g->n_rows; i++) {
             if (!is_computed_now(&g->rows[i]))
@@ -328,6 +347,7 @@ static bool append_tokens(phi3_generation *g)
         if (row->finish != PHI3_FINISH_NONE)
             continue;
         row->ids[row->n_ids++] = g->tokens[i];
+        g->timings.new_tokens++;
         row->finish = finish_of(g, row);
         done = done && row->finish != PHI3_FINISH_NONE;
     }
@@ -357,12 +377,25 @@ static phi3_status step(phi3_generation *g, const phi3_run_options *options, int
     return PHI3_OK;
 }
 
+/* Adds the time since `start`, when a step began that was or was not the prompts'. */
+static void record_time(phi3_generation *g, bool is_prompt, double start)
+{
+    phi3_timings *t = &g->timings;
+    double now = phi3_clock_seconds();
+    *(is_prompt ? &t->prompt_seconds : &t->decode_seconds) += now - start;
+    if (is_prompt && g->n_new > 0)
+        t->first_token_seconds = now - g->created;
+}
+
 phi3_status phi3_generation_step(phi3_generation *g, const phi3_run_options *options,
                                  int32_t *tokens, bool *done, phi3_error *error)
 {
     if (atomic_flag_test_and_set_explicit(&g->busy, memory_order_acquire))
         return phi3_fail(error, PHI3_ERROR_BUSY, "the generation is in use by another thread");
+    double start = phi3_clock_seconds();
+    bool is_prompt = g->n_new == 0;
     phi3_status status = step(g, options, tokens, done, error);
+    record_time(g, is_prompt, start);
     atomic_flag_clear_explicit(&g->busy, memory_order_release);
     return status;
 }
@@ -387,4 +420,15 @@ const float *phi3_generation_logits(const phi3_generation *g, size_t index)
 const float *phi3_generation_scores(const phi3_generation *g, size_t index)
 {
     return index < g->n_rows && g->n_new > 0 ? g->scores + index * g->vocab_size : NULL;
+}
+
+phi3_timings phi3_generation_timings(const phi3_generation *g)
+{
+    phi3_timings t = g->timings;
+    size_t n_first = t.new_tokens < g->n_rows ? t.new_tokens : g->n_rows;
+    if (t.prompt_seconds > 0 && t.new_tokens > 0)
+        t.prompt_tokens_per_second = (double)(t.prompt_tokens - t.reused_tokens) / t.prompt_seconds;
+    if (t.decode_seconds > 0)
+        t.decode_tokens_per_second = (double)(t.new_tokens - n_first) / t.decode_seconds;
+    return t;
 }

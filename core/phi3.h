@@ -315,6 +315,7 @@ typedef struct phi3_config {
     const char *dtype;           /* what most weights are stored in: "bfloat16", "q4_0", ... */
     size_t n_parameters;         /* elements of all weights */
     size_t weight_bytes;         /* bytes of all weights as stored */
+    size_t embedding_bytes;      /* of these, the embedding's; a token reads one row of it */
 } phi3_config;
 
 /* Borrowed from the model. */
@@ -346,6 +347,9 @@ PHI3_API const int32_t *phi3_cache_ids(const phi3_cache *cache, size_t *length);
 
 /* Bytes of the pages that the cache holds, shared ones included. */
 PHI3_API size_t phi3_cache_bytes(const phi3_cache *cache);
+
+/* Bytes of one token's keys and values in a cache of the model. Every later token reads them. */
+PHI3_API size_t phi3_model_kv_token_bytes(const phi3_model *model);
 
 /* ---- Forward: ids -> logits ----------------------------------------------------------------- */
 
@@ -470,6 +474,22 @@ PHI3_API phi3_finish_reason phi3_generation_finish(const phi3_generation *genera
  * row. Borrowed until the next step; NULL before the first. A finished row keeps its last. */
 PHI3_API const float *phi3_generation_logits(const phi3_generation *generation, size_t row);
 PHI3_API const float *phi3_generation_scores(const phi3_generation *generation, size_t row);
+
+/* Where the time of a generation has gone so far. Tokens are those of all rows together. The first
+ * new token of a row comes out of its prompt, so decoding begins with the second. */
+typedef struct phi3_timings {
+    size_t prompt_tokens;   /* of the prompts */
+    size_t reused_tokens;   /* of these, found in the caches and not computed again */
+    size_t computed_tokens; /* run through the model: prompts, new tokens, LongRoPE's recomputing */
+    size_t new_tokens;      /* chosen; the padding of finished rows does not count */
+    double prompt_seconds;  /* in steps up to the first token, interrupted ones included */
+    double decode_seconds;  /* in the steps after it */
+    double first_token_seconds;      /* from phi3_generation_create to it; 0: it is yet to come */
+    double prompt_tokens_per_second; /* computed ones; 0: nothing to measure yet */
+    double decode_tokens_per_second; /* 0: nothing to measure yet */
+} phi3_timings;
+
+PHI3_API phi3_timings phi3_generation_timings(const phi3_generation *generation);
 
 /* ---- What this machine can do ---------------------------------------------------------------- */
 

@@ -36,6 +36,7 @@ static const struct {
     FIELD(dtype, TEXT),
     FIELD(n_parameters, COUNT),
     FIELD(weight_bytes, COUNT),
+    FIELD(embedding_bytes, COUNT),
 };
 
 static PyObject *field_value(const phi3_config *config, size_t offset, field_kind kind)

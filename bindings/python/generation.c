@@ -378,6 +378,18 @@ static PyObject *generation_finish_reasons(PyObject *object, void *Py_UNUSED(clo
     return list;
 }
 
+static PyObject *generation_timings(PyObject *object, void *Py_UNUSED(closure))
+{
+    phi3_timings t = phi3_generation_timings(((generation *)object)->generation);
+    return Py_BuildValue(
+        "{sn sn sn sn sd sd sd sd sd}", "prompt_tokens", (Py_ssize_t)t.prompt_tokens,
+        "reused_tokens", (Py_ssize_t)t.reused_tokens, "computed_tokens",
+        (Py_ssize_t)t.computed_tokens, "new_tokens", (Py_ssize_t)t.new_tokens, "prompt_seconds",
+        t.prompt_seconds, "decode_seconds", t.decode_seconds, "first_token_seconds",
+        t.first_token_seconds, "prompt_tokens_per_second", t.prompt_tokens_per_second,
+        "decode_tokens_per_second", t.decode_tokens_per_second);
+}
+
 static PyObject *generation_done(PyObject *object, void *Py_UNUSED(closure))
 {
     return PyBool_FromLong(((generation *)object)->done);
@@ -393,6 +405,7 @@ static PyMethodDef generation_methods[] = {
 
 static PyGetSetDef generation_attributes[] = {
     {"done", generation_done, NULL, "Whether every row has finished.", NULL},
+    {"timings", generation_timings, NULL, "Where the time has gone so far, as phi3_timings.", NULL},
     {"finish_reasons", generation_finish_reasons, NULL,
      "\"eos\", \"stop\", \"length\" or None for each row.", NULL},
     {NULL},

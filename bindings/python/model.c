@@ -209,6 +209,11 @@ static PyObject *model_device(PyObject *object, void *Py_UNUSED(closure))
     return PyUnicode_FromString(phi3_model_device(((phi3_py_model *)object)->model));
 }
 
+static PyObject *model_kv_token_bytes(PyObject *object, void *Py_UNUSED(closure))
+{
+    return PyLong_FromSize_t(phi3_model_kv_token_bytes(((phi3_py_model *)object)->model));
+}
+
 static PyMethodDef model_methods[] = {
     {"forward", (PyCFunction)(void (*)(void))model_forward, METH_VARARGS | METH_KEYWORDS,
      "forward(rows, *, caches=None, keep=0, n_threads=0)\n\n"
@@ -224,6 +229,7 @@ static PyGetSetDef model_attributes[] = {
     {"generation_config", model_generation_config, NULL,
      "The ids that end a text and fill a batch, as the model's files name them.", NULL},
     {"device", model_device, NULL, "\"cpu\", \"reference\" or \"cuda:0\".", NULL},
+    {"kv_token_bytes", model_kv_token_bytes, NULL, "Bytes of a token's keys and values.", NULL},
     {NULL},
 };
 
