@@ -234,35 +234,30 @@ class Conversation:
     def _stream(self, prompt: Any) -> str:
         printer = Printer(self.pipe.tokenizer)
         try:
-            self.pipe(prompt, streamer=printer, return_full_text=False, **self.settings)
+            (record,) = self.pipe(prompt, streamer=printer, output_timings=True, **self.settings)
+            if self.options.verbose:
+                print(_speeds(record["timings"]), file=sys.stderr)
         except KeyboardInterrupt:
             if not sys.stdin.isatty():
                 raise
             printer.end()
-        if self.options.verbose:
-            print(printer.report(), file=sys.stderr)
         return printer.text
 
 
 class Printer:
-    """A streamer that prints every character as soon as it is complete, and keeps time."""
+    """A streamer that prints every character as soon as it is complete."""
 
     def __init__(self, tokenizer: Any) -> None:
         from ._phi3 import StreamDecoder
 
         self.decoder = StreamDecoder(tokenizer.core, skip_special_tokens=True)
         self.text = ""
-        self.n_prompt: int | None = None
-        self.n_tokens = 0
-        self.times = [time.perf_counter()]  # of the start, the first token and the last one
+        self.is_prompt = True
 
     def put(self, value: Any) -> None:
-        if self.n_prompt is None:
-            self.n_prompt = len(value[0])
-            return
-        self.n_tokens += 1
-        self.times[1 if self.n_tokens == 1 else 2 :] = [time.perf_counter()]
-        self._print(self.decoder.put(value[0]))
+        if not self.is_prompt:
+            self._print(self.decoder.put(value[0]))
+        self.is_prompt = False
 
     def end(self) -> None:
         self._print(self.decoder.end())
@@ -272,14 +267,16 @@ class Printer:
         self.text += text
         print(text, end="", flush=True)
 
-    def report(self) -> str:
-        if self.n_tokens < 2:
-            return f"{self.n_tokens} tokens"
-        start, first, last = self.times
-        return (
-            f"{self.n_prompt} tokens of prompt, the first new one after {first - start:.2f} s; "
-            f"{self.n_tokens} new tokens, {(self.n_tokens - 1) / (last - first):.1f} tokens/s"
-        )
+
+def _speeds(timings: dict[str, Any]) -> str:
+    reused = f", {timings['reused_tokens']} of them known" if timings["reused_tokens"] else ""
+    return (
+        f"prompt: {timings['prompt_tokens']} tokens{reused}, {timings['prompt_seconds']:.2f} s, "
+        f"{timings['prompt_tokens_per_second']:.1f} tokens/s; "
+        f"answer: {timings['new_tokens']} tokens, {timings['decode_seconds']:.2f} s, "
+        f"{timings['decode_tokens_per_second']:.1f} tokens/s; "
+        f"first token after {timings['first_token_seconds']:.2f} s"
+    )
 
 
 def _load(options: argparse.Namespace) -> Any:

@@ -37,6 +37,7 @@ def generate(
     past_key_values: _phi3.Cache | list[_phi3.Cache] | None = None,
     streamer: Any = None,
     tokenizer: Any = None,
+    output_timings: bool = False,
     trust_remote_code: bool | None = None,
     **kwargs: Any,
 ) -> Any:
@@ -49,6 +50,8 @@ def generate(
         computed again, and it holds the result afterwards.
     streamer: gets the prompt, then every token.
     tokenizer: needed for `stop_strings`.
+    output_timings: return a `GenerateOutput` whose `timings` say how many tokens were computed,
+        reused and chosen, in how many seconds, and how many a second.
     kwargs: the generation settings, see `phi3.GenerationConfig`.
 
     Returns the rows with their prompts and new tokens, as the kind of array that came in, or a
@@ -68,6 +71,8 @@ def generate(
             f"The following `model_kwargs` are not used by the model: {unused} (note: typos in the "
             "generate arguments will also show up in this list)"
         )
+    if output_timings:
+        config.return_dict_in_generate = True
     prompt = _Prompt(inputs, input_ids, attention_mask, config)
     if streamer is not None:
         repeats = config.num_return_sequences or 1
@@ -87,7 +92,10 @@ def generate(
         **core_arguments(config, length),
     )
     steps = _Steps(run, config, streamer)
-    return _result(prompt, config, steps, past_key_values or (caches[0] if caches else None))
+    result = _result(prompt, config, steps, past_key_values or (caches[0] if caches else None))
+    if output_timings:
+        result["timings"] = run.timings
+    return result
 
 
 def _refuse_streaming_beams(

@@ -34,6 +34,6 @@ class CausalLMOutput(ModelOutput):
 
 class GenerateOutput(ModelOutput):
     """What `generate(..., return_dict_in_generate=True)` returns. `scores` (processed) and `logits`
-    (raw) are tuples with one [rows][vocab] for each step."""
+    (raw) are tuples with one [rows][vocab] for each step. `timings` is a dict."""
 
-    _fields = ("sequences", "scores", "logits", "past_key_values")
+    _fields = ("sequences", "scores", "logits", "past_key_values", "timings")

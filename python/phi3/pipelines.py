@@ -129,6 +129,7 @@ class TextGenerationPipeline:
         truncation, padding, max_length, add_special_tokens, tokenizer_encode_kwargs: how text
             becomes ids. handle_long_generation="hole": keep what fits of the prompt's end.
         tools, documents: for the chat template. batch_size: how many prompts run at once.
+        output_timings: True, every record gets the `timings` of the batch it was computed in.
         The rest are generation settings, see `phi3.GenerationConfig`, and arguments of generate().
 
         A str or chat gives a list of `num_return_sequences` records, anything else a list of them.
@@ -265,6 +266,7 @@ class _Call:
         extra = dict(output) if isinstance(output, GenerateOutput) else {}
         sequences = extra.pop("sequences", output)
         extra.pop("past_key_values", None)
+        timings = extra.pop("timings", None)
         repeats = len(sequences) // len(batch)
         width = max(len(prompt.ids) for prompt in batch)
         records = []
@@ -272,6 +274,8 @@ class _Call:
             record = self.record(batch[i // repeats].given, sequence, width)
             for name, steps in extra.items():
                 record[name] = [step[i].tolist() for step in steps]
+            if timings is not None:
+                record["timings"] = dict(timings)
             records.append(record)
         return [records[i : i + repeats] for i in range(0, len(records), repeats)]
 
