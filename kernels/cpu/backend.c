@@ -13,9 +13,8 @@ static bool available(char *detail, size_t size)
         return false;
     }
     const dnnl_version_t *onednn = dnnl_version();
-    snprintf(detail, size, "%s%s kernels, oneDNN %d.%d.%d", phi3_isa_name(phi3_isa_current()),
-             phi3_isa_has_bfloat16() ? " and bfloat16" : "", onednn->major, onednn->minor,
-             onednn->patch);
+    snprintf(detail, size, "%s kernels, oneDNN %d.%d.%d", phi3_isa_name(phi3_isa_current()),
+             onednn->major, onednn->minor, onednn->patch);
     return true;
 }
 

@@ -20,7 +20,7 @@ static struct {
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     product f32;
-    product bf16; /* only with phi3_isa_has_bfloat16 */
+    product bf16; /* only with AVX512_BF16 */
 } onednn;
 
 static once_flag created = ONCE_FLAG_INIT;
@@ -39,7 +39,10 @@ static void limit_isa(void)
     case PHI3_ISA_AVX512:
         dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core);
         break;
-    case PHI3_ISA_AVX512_VNNI: /* whatever it has beyond */
+    case PHI3_ISA_AVX512_VNNI:
+        dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_vnni);
+        break;
+    case PHI3_ISA_AVX512_BF16: /* whatever it has beyond */
         break;
     }
 }
@@ -108,7 +111,7 @@ static void create(void)
         onednn.status = dnnl_stream_create(&onednn.stream, onednn.engine, dnnl_stream_in_order);
     if (onednn.status == dnnl_success)
         onednn.status = create_product(dnnl_f32, &onednn.f32);
-    if (onednn.status == dnnl_success && phi3_isa_has_bfloat16())
+    if (onednn.status == dnnl_success && phi3_isa_current() == PHI3_ISA_AVX512_BF16)
         onednn.status = create_product(dnnl_bf16, &onednn.bf16);
 }
 

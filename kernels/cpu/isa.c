@@ -10,22 +10,20 @@
 
 #include "phi3.h"
 
-static const char *const names[] = {"portable", "avx2", "avx512", "avx512_vnni"};
+static const char *const names[] = {"portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16"};
 enum { N_LEVELS = sizeof names / sizeof names[0] };
 
 static struct {
     phi3_isa current;
     phi3_isa best;
-    bool bfloat16;
     char wish[32]; /* $PHI3_CPU_ISA, for messages */
 } choice;
 
 static once_flag chosen = ONCE_FLAG_INIT;
 
 /* The compiler's built-in asks the operating system too: registers it does not save are no use. */
-static phi3_isa detect(bool *bfloat16)
+static phi3_isa detect(void)
 {
-    *bfloat16 = false;
 #ifdef __x86_64__
     __builtin_cpu_init();
     if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") ||
@@ -36,8 +34,7 @@ static phi3_isa detect(bool *bfloat16)
         return PHI3_ISA_AVX2;
     if (!__builtin_cpu_supports("avx512vnni"))
         return PHI3_ISA_AVX512;
-    *bfloat16 = __builtin_cpu_supports("avx512bf16");
-    return PHI3_ISA_AVX512_VNNI;
+    return __builtin_cpu_supports("avx512bf16") ? PHI3_ISA_AVX512_BF16 : PHI3_ISA_AVX512_VNNI;
 #else
     return PHI3_ISA_PORTABLE;
 #endif
@@ -45,7 +42,7 @@ static phi3_isa detect(bool *bfloat16)
 
 static void choose(void)
 {
-    choice.best = detect(&choice.bfloat16);
+    choice.best = detect();
     choice.current = choice.best;
     const char *wish = getenv("PHI3_CPU_ISA");
     if (!wish || !*wish)
@@ -61,11 +58,6 @@ phi3_isa phi3_isa_current(void)
 {
     call_once(&chosen, choose);
     return choice.current;
-}
-
-bool phi3_isa_has_bfloat16(void)
-{
-    return phi3_isa_current() == PHI3_ISA_AVX512_VNNI && choice.bfloat16;
 }
 
 const char *phi3_isa_name(phi3_isa isa)
@@ -84,7 +76,8 @@ void phi3_isa_explain(char *detail, size_t size)
         return;
     }
     snprintf(detail, size,
-             "PHI3_CPU_ISA=%s is unknown; known are portable, avx2, avx512 and avx512_vnni",
+             "PHI3_CPU_ISA=%s is unknown; known are portable, avx2, avx512, avx512_vnni and "
+             "avx512_bf16",
              choice.wish);
 }
 

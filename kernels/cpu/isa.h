@@ -7,15 +7,15 @@
 #ifndef PHI3_CPU_ISA_H
 #define PHI3_CPU_ISA_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 typedef enum phi3_isa {
     PHI3_ISA_NONE = -1, /* $PHI3_CPU_ISA asks for what is not there */
     PHI3_ISA_PORTABLE,
-    PHI3_ISA_AVX2,       /* AVX2, FMA, F16C */
-    PHI3_ISA_AVX512,     /* AVX-512 F, BW, VL, DQ */
-    PHI3_ISA_AVX512_VNNI /* and VNNI */
+    PHI3_ISA_AVX2,        /* AVX2, FMA, F16C */
+    PHI3_ISA_AVX512,      /* AVX-512 F, BW, VL, DQ */
+    PHI3_ISA_AVX512_VNNI, /* and VNNI */
+    PHI3_ISA_AVX512_BF16  /* and products of bfloat16 */
 } phi3_isa;
 
 /* The level in use. */
@@ -23,9 +23,6 @@ phi3_isa phi3_isa_current(void);
 
 /* "portable", "avx2", ...; "none". Static. */
 const char *phi3_isa_name(phi3_isa isa);
-
-/* True when the level in use comes with bfloat16 products (AVX512_BF16). */
-bool phi3_isa_has_bfloat16(void);
 
 /* Why the level in use is PHI3_ISA_NONE. */
 void phi3_isa_explain(char *detail, size_t size);

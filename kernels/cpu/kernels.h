@@ -97,5 +97,6 @@ extern const phi3_cpu_kernels phi3_cpu_kernels_portable;
 extern const phi3_cpu_kernels phi3_cpu_kernels_avx2;
 extern const phi3_cpu_kernels phi3_cpu_kernels_avx512;
 extern const phi3_cpu_kernels phi3_cpu_kernels_avx512_vnni;
+extern const phi3_cpu_kernels phi3_cpu_kernels_avx512_bf16;
 
 #endif

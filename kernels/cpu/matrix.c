@@ -62,7 +62,7 @@ phi3_way phi3_matrix_way(const phi3_matrix *matrix, const phi3_tensor *part, siz
     bool exact = matrix->compute == PHI3_COMPUTE_FLOAT32;
     if (!exact && phi3_cpu_kernels_current()->int8_product[part->dtype])
         return PHI3_WAY_INT8;
-    bool bfloat16 = !exact && part->dtype != PHI3_F32 && phi3_isa_has_bfloat16();
+    bool bfloat16 = !exact && part->dtype != PHI3_F32 && phi3_isa_current() == PHI3_ISA_AVX512_BF16;
     if (n_rows <= (bfloat16 ? MAX_ROWS_BEFORE_BF16 : MAX_FLOAT_ROWS))
         return phi3_dtype_traits(part->dtype)->block_size == 1 ? PHI3_WAY_FLOAT : PHI3_WAY_EXPANDED;
     return bfloat16 ? PHI3_WAY_GEMM_BF16 : PHI3_WAY_GEMM_F32;
