@@ -324,6 +324,10 @@ PHI3_API const phi3_config *phi3_model_config(const phi3_model *model);
 /* "cpu", "reference", "cuda:0". Borrowed. */
 PHI3_API const char *phi3_model_device(const phi3_model *model);
 
+/* What "auto" has come to: "float32" or "mixed"; "float32", "float16". Static. */
+PHI3_API const char *phi3_model_compute_dtype(const phi3_model *model);
+PHI3_API const char *phi3_model_kv_cache_dtype(const phi3_model *model);
+
 /* ---- KV cache: what one sequence has been shown --------------------------------------------- */
 
 typedef struct phi3_cache phi3_cache;
@@ -502,8 +506,9 @@ typedef struct phi3_backend_info {
 /* Fills up to `capacity` entries, best backend first, and returns how many backends there are. */
 PHI3_API size_t phi3_backends(phi3_backend_info *backends, size_t capacity);
 
-/* The instruction set that the CPU kernels use here: "portable", "avx2", "avx512", "avx512_vnni".
- * $PHI3_CPU_ISA lowers it; "none" when that names one which this machine does not have. Static. */
+/* The instruction set that the CPU kernels use here: "portable", "avx2", "avx512", "avx512_vnni",
+ * "avx512_bf16". $PHI3_CPU_ISA lowers it; "none" when that names one which this machine does not
+ * have. Static. */
 PHI3_API const char *phi3_cpu_isa(void);
 
 /* Threads used when a caller asks for 0. */
