@@ -24,6 +24,7 @@ struct phi3_model {
     bool has_files;       /* config and weights are open */
     const phi3_backend *backend;
     int n_threads;
+    phi3_compute compute;
     phi3_kv_layout kv;
     phi3_rope rope;
 

@@ -153,7 +153,7 @@ static phi3_status load(phi3_model *model, const char *path, const phi3_model_op
     PHI3_TRY(phi3_weights_open(path, &model->config, &model->weights, error));
     model->has_files = true;
     const phi3_config *config = &model->config.config;
-    loader.compute = choose_compute(options->compute_dtype, config->weight_bytes);
+    loader.compute = model->compute = choose_compute(options->compute_dtype, config->weight_bytes);
     model->kv.dtype = choose_kv_dtype(options->kv_cache_dtype, loader.compute);
     model->kv.n_layers = config->num_hidden_layers;
     model->kv.n_kv_heads = config->num_key_value_heads;
@@ -229,6 +229,16 @@ const phi3_config *phi3_model_config(const phi3_model *model)
 const char *phi3_model_device(const phi3_model *model)
 {
     return model->backend->name;
+}
+
+const char *phi3_model_compute_dtype(const phi3_model *model)
+{
+    return model->compute == PHI3_COMPUTE_FLOAT32 ? "float32" : "mixed";
+}
+
+const char *phi3_model_kv_cache_dtype(const phi3_model *model)
+{
+    return phi3_dtype_traits((uint32_t)model->kv.dtype)->name;
 }
 
 phi3_generation_config phi3_model_generation_config(const phi3_model *model)

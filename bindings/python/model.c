@@ -209,6 +209,16 @@ static PyObject *model_device(PyObject *object, void *Py_UNUSED(closure))
     return PyUnicode_FromString(phi3_model_device(((phi3_py_model *)object)->model));
 }
 
+static PyObject *model_compute_dtype(PyObject *object, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString(phi3_model_compute_dtype(((phi3_py_model *)object)->model));
+}
+
+static PyObject *model_kv_cache_dtype(PyObject *object, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString(phi3_model_kv_cache_dtype(((phi3_py_model *)object)->model));
+}
+
 static PyObject *model_kv_token_bytes(PyObject *object, void *Py_UNUSED(closure))
 {
     return PyLong_FromSize_t(phi3_model_kv_token_bytes(((phi3_py_model *)object)->model));
@@ -229,6 +239,8 @@ static PyGetSetDef model_attributes[] = {
     {"generation_config", model_generation_config, NULL,
      "The ids that end a text and fill a batch, as the model's files name them.", NULL},
     {"device", model_device, NULL, "\"cpu\", \"reference\" or \"cuda:0\".", NULL},
+    {"compute_dtype", model_compute_dtype, NULL, "How products are computed.", NULL},
+    {"kv_cache_dtype", model_kv_cache_dtype, NULL, "How keys and values are kept.", NULL},
     {"kv_token_bytes", model_kv_token_bytes, NULL, "Bytes of a token's keys and values.", NULL},
     {NULL},
 };

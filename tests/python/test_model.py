@@ -17,6 +17,18 @@ def model(checkpoint):
     return AutoModelForCausalLM.from_pretrained(checkpoint("phi3.5-mini"), compute_dtype="float32")
 
 
+def test_what_auto_has_come_to(model, checkpoint):
+    """Small models are exact; keys and values: 2 heads of 96, 3 layers, two of each."""
+    core = model.core
+    assert (core.compute_dtype, core.kv_cache_dtype) == ("float32", "float32")
+    assert core.kv_token_bytes == 2 * 3 * 2 * 96 * 4
+    path = checkpoint("phi3.5-mini")
+    mixed = AutoModelForCausalLM.from_pretrained(path, compute_dtype="mixed").core
+    assert (mixed.compute_dtype, mixed.kv_cache_dtype) == ("mixed", "float16")
+    assert mixed.kv_token_bytes == core.kv_token_bytes // 2
+    assert mixed.config["embedding_bytes"] == 512 * 192 * 4
+
+
 # ---- Logits -----------------------------------------------------------------------------------
 
 
