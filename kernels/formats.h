@@ -8,6 +8,7 @@
 #ifndef PHI3_FORMATS_H
 #define PHI3_FORMATS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -45,5 +46,18 @@ size_t phi3_dtype_row_bytes(phi3_dtype dtype, size_t n_columns);
 /* Expands one row to float32: out [n_columns]. Source: ggml's block definitions; the results equal
  * those of the Python package gguf. */
 void phi3_dequantize_row(phi3_dtype dtype, const void *row, size_t n_columns, float *out);
+
+/*
+ * Rounds one row to a format: out [phi3_dtype_row_bytes]; n_columns is a multiple of the block size.
+ * The float types and blocks of 32 get the bytes that the Python package gguf makes; it has no
+ * quantiser for the others, whose codes and scales are fitted by weighted least squares. False: the
+ * row holds a NaN, an infinity or a number that is too large for the format.
+ */
+bool phi3_quantize_row(phi3_dtype dtype, const float *row, size_t n_columns, void *out);
+
+/* Rounds rows of one format to another, on n_threads. Both block sizes divide n_columns. Returns the
+ * first row that phi3_quantize_row refuses, or n_rows. */
+size_t phi3_convert_rows(phi3_dtype from, const void *rows, size_t n_rows, size_t n_columns,
+                         phi3_dtype to, void *out, int n_threads);
 
 #endif

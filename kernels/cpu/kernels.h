@@ -58,6 +58,9 @@ typedef struct phi3_cpu_kernels {
     /* As phi3_dequantize_row, to the bit. */
     void (*dequantize_row)(phi3_dtype dtype, const void *row, size_t n_columns, float *out);
 
+    /* phi3_quantize_row of formats.h, the same at every level to the bit. */
+    bool (*quantize_weights)(phi3_dtype dtype, const float *row, size_t n_columns, void *out);
+
     /* Quantises row `row` of the activations.     x [n_columns] */
     void (*quantize_row)(const float *x, size_t n_columns, size_t row, const phi3_int8_rows *out);
 

@@ -8,6 +8,10 @@
 /* dequantize.c */
 void ISA_NAME(phi3_dequantize_row)(phi3_dtype dtype, const void *row, size_t n_columns, float *out);
 
+/* quantize.c */
+bool ISA_NAME(phi3_quantize_weights)(phi3_dtype dtype, const float *row, size_t n_columns,
+                                     void *out);
+
 /* int8.c */
 void ISA_NAME(phi3_quantize_row)(const float *x, size_t n_columns, size_t row,
                                  const phi3_int8_rows *out);

@@ -3,6 +3,7 @@
 
 const phi3_cpu_kernels ISA_NAME(phi3_cpu_kernels) = {
     .dequantize_row = ISA_NAME(phi3_dequantize_row),
+    .quantize_weights = ISA_NAME(phi3_quantize_weights),
     .quantize_row = ISA_NAME(phi3_quantize_row),
     .int8_product =
         {
