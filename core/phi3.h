@@ -514,6 +514,24 @@ PHI3_API const char *phi3_cpu_isa(void);
 /* Threads used when a caller asks for 0. */
 PHI3_API int phi3_default_threads(void);
 
+/* What the CPU can do at best, all threads together: the bounds that speeds are held against. A
+ * multiply-add is two operations; 0 means that there are no instructions or no code for it. */
+typedef struct phi3_peaks {
+    int n_threads;
+    double read;         /* from memory, GB (10^9 bytes) a second */
+    double product_f32;  /* a matrix product with oneDNN at a good shape, GFLOP/s */
+    double product_bf16; /* the same of bfloat16 */
+    double product_int8; /* and of 8-bit integers (unsigned by signed) to 32-bit sums */
+    double units_f32;    /* multiply-adds in registers, which no product can exceed */
+    double units_bf16;
+    double units_int8;
+} phi3_peaks;
+
+/* Measures for some 1.5 seconds; wants the machine for itself, and 512 MiB of memory. Of `options`,
+ * which may be NULL, n_threads 0 means phi3_default_threads(). */
+PHI3_API phi3_status phi3_measure_peaks(const phi3_run_options *options, phi3_peaks *peaks,
+                                        phi3_error *error);
+
 #ifdef __cplusplus
 }
 #endif

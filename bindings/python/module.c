@@ -64,6 +64,25 @@ static PyObject *default_threads(PyObject *Py_UNUSED(module), PyObject *Py_UNUSE
     return PyLong_FromLong(phi3_default_threads());
 }
 
+static PyObject *measure_peaks(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"n_threads", NULL};
+    phi3_py_call call;
+    phi3_run_options options = {.interrupt = phi3_py_interrupt, .interrupt_data = &call};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$i:measure_peaks", keywords,
+                                     &options.n_threads))
+        return NULL;
+    phi3_peaks p;
+    phi3_error error;
+    phi3_py_call_begin(&call, NULL);
+    phi3_status status = phi3_measure_peaks(&options, &p, &error);
+    phi3_py_call_end(&call);
+    if (status != PHI3_OK)
+        return phi3_py_raise(PyModule_GetState(module), status, &error);
+    return Py_BuildValue("iddddddd", p.n_threads, p.read, p.product_f32, p.product_bf16,
+                         p.product_int8, p.units_f32, p.units_bf16, p.units_int8);
+}
+
 static PyMethodDef functions[] = {
     {"resolve", (PyCFunction)(void (*)(void))resolve, METH_VARARGS | METH_KEYWORDS,
      "resolve(name, *, revision=None, search_path=None)\n\n"
@@ -71,6 +90,8 @@ static PyMethodDef functions[] = {
     {"backends", backends, METH_NOARGS, "The backends, best first: name, available, detail."},
     {"cpu_isa", cpu_isa, METH_NOARGS, "The instruction set that the CPU kernels use."},
     {"default_threads", default_threads, METH_NOARGS, "Threads used when 0 are asked for."},
+    {"measure_peaks", (PyCFunction)(void (*)(void))measure_peaks, METH_VARARGS | METH_KEYWORDS,
+     "measure_peaks(*, n_threads=0)\n\nThe fields of phi3.Peaks."},
     {"set_log_callback", phi3_py_set_log_callback, METH_O,
      "Sends every later log line to callback(level, message); None: nowhere."},
     {NULL},

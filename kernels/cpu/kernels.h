@@ -91,6 +91,13 @@ typedef struct phi3_cpu_kernels {
     size_t (*attention_scratch)(size_t head_dim, size_t n_queries);
     void (*attention)(const phi3_attention *attention, const phi3_attention_unit *unit,
                       const float *qkv, float *scratch, float *out);
+
+    /* What one core can do at best. peak_read reads `size` bytes, a multiple of 4096, at a multiple
+     * of 64. The others multiply and add in registers and return how many operations that was. */
+    uint32_t (*peak_read)(const void *data, size_t size);
+    double (*peak_float32)(size_t rounds);
+    double (*peak_bfloat16)(size_t rounds);
+    double (*peak_int8)(size_t rounds);
 } phi3_cpu_kernels;
 
 /* The table of the level in use. */

@@ -42,7 +42,7 @@ _HOMES = {
     "pipelines": ["TextGenerationPipeline", "pipeline"],
     "random": ["set_seed"],
     "streamers": ["BaseStreamer", "TextIteratorStreamer", "TextStreamer"],
-    "system": ["info"],
+    "system": ["Peaks", "info", "measure_peaks"],
     "tokenization": ["AutoTokenizer", "BatchEncoding", "PreTrainedTokenizer"],
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}

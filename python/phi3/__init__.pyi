@@ -34,7 +34,7 @@ from .streamers import (
     TextIteratorStreamer as TextIteratorStreamer,
     TextStreamer as TextStreamer,
 )
-from .system import info as info
+from .system import Peaks as Peaks, info as info, measure_peaks as measure_peaks
 from .tokenization import (
     AutoTokenizer as AutoTokenizer,
     BatchEncoding as BatchEncoding,

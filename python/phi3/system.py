@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 from . import _phi3
@@ -19,3 +20,26 @@ def info() -> dict[str, Any]:
         "cpu_isa": _phi3.cpu_isa(),
         "n_threads": _phi3.default_threads(),
     }
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What the CPU can do at best, all threads together: the bounds that speeds are held against.
+
+    Products are matrix products with oneDNN at a good shape; units are multiply-adds in registers,
+    which no product can exceed. A multiply-add is two operations; 0: there is no code for it.
+    """
+
+    n_threads: int
+    read: float  # from memory, GB (10^9 bytes) a second
+    product_f32: float  # GFLOP/s
+    product_bf16: float
+    product_int8: float
+    units_f32: float
+    units_bf16: float
+    units_int8: float
+
+
+def measure_peaks(*, n_threads: int = 0) -> Peaks:
+    """Measures for some 1.5 seconds, on n_threads (0: as many as there are cores)."""
+    return Peaks(*_phi3.measure_peaks(n_threads=n_threads))

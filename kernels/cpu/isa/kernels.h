@@ -38,4 +38,10 @@ size_t ISA_NAME(phi3_attention_scratch)(size_t head_dim, size_t n_queries);
 void ISA_NAME(phi3_attention)(const phi3_attention *attention, const phi3_attention_unit *unit,
                               const float *qkv, float *scratch, float *out);
 
+/* peaks.c */
+uint32_t ISA_NAME(phi3_peak_read)(const void *data, size_t size);
+double ISA_NAME(phi3_peak_float32)(size_t rounds);
+double ISA_NAME(phi3_peak_bfloat16)(size_t rounds);
+double ISA_NAME(phi3_peak_int8)(size_t rounds);
+
 #endif

@@ -26,4 +26,8 @@ const phi3_cpu_kernels ISA_NAME(phi3_cpu_kernels) = {
     .rope_append = ISA_NAME(phi3_rope_append),
     .attention_scratch = ISA_NAME(phi3_attention_scratch),
     .attention = ISA_NAME(phi3_attention),
+    .peak_read = ISA_NAME(phi3_peak_read),
+    .peak_float32 = ISA_NAME(phi3_peak_float32),
+    .peak_bfloat16 = ISA_NAME(phi3_peak_bfloat16),
+    .peak_int8 = ISA_NAME(phi3_peak_int8),
 };

@@ -1,0 +1,90 @@
+/*
+ * peaks.c - loops that keep a core's load or multiply-add units busy, to measure what they can do.
+ *
+ * In: memory to read, or a number of rounds. Out: the operations done, a multiply-add being two; 0
+ * where the level has no instruction for it.
+ */
+#include "kernels.h"
+#include "simd.h"
+
+enum { CHAINS = VECTOR_BYTES == 64 ? 16 : 8 /* independent sums, more than the units' latency */ };
+
+/* Reads whole runs of 8 vectors; data stands at a multiple of 64. */
+uint32_t ISA_NAME(phi3_peak_read)(const void *data, size_t size)
+{
+    enum { RUN = 8 * VECTOR_BYTES, AHEAD = 4096 };
+    const char *from = data;
+    ints sum[4] = {{0}};
+    for (size_t i = 0; i + RUN <= size; i += RUN) {
+        for (int line = 0; line < RUN; line += 64)
+            __builtin_prefetch(from + i + AHEAD + line);
+        for (int v = 0; v < 8; v++)
+            sum[v % 4] += (ints)load_bytes(from + i + v * VECTOR_BYTES);
+    }
+    ints all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    uint32_t total = 0;
+    for (int i = 0; i < LANES; i++)
+        total += (uint32_t)all[i];
+    return total;
+}
+
+/* Keeps what was computed from being left out. */
+INLINE void keep(const void *sums)
+{
+    __asm__ volatile("" : : "r"(sums) : "memory");
+}
+
+/* Sums that start apart: the compiler would make one of those that are equal. */
+INLINE void start(floats sum[CHAINS])
+{
+    for (int i = 0; i < CHAINS; i++)
+        sum[i] = splat((float)i);
+}
+
+double ISA_NAME(phi3_peak_float32)(size_t rounds)
+{
+    floats sum[CHAINS], a = splat(1), b = splat(0x1p-10f);
+    start(sum);
+    for (size_t n = 0; n < rounds; n++)
+        for (int i = 0; i < CHAINS; i++)
+            sum[i] = multiply_add(a, b, sum[i]);
+    keep(sum);
+    return 2.0 * LANES * CHAINS * (double)rounds;
+}
+
+double ISA_NAME(phi3_peak_bfloat16)(size_t rounds)
+{
+#if defined(__AVX512BF16__)
+    floats sum[CHAINS];
+    start(sum);
+    const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
+    for (size_t n = 0; n < rounds; n++)
+        for (int i = 0; i < CHAINS; i++)
+            sum[i] = (floats)_mm512_dpbf16_ps((__m512)sum[i], ones, ones);
+    keep(sum);
+    return 4.0 * LANES * CHAINS * (double)rounds;
+#else
+    (void)rounds;
+    return 0;
+#endif
+}
+
+double ISA_NAME(phi3_peak_int8)(size_t rounds)
+{
+#if defined(__AVX2__)
+    floats sum[CHAINS];
+    start(sum);
+    bytes ones = splat_byte(1);
+    for (size_t n = 0; n < rounds; n++) {
+        for (int i = 0; i < CHAINS; i++) {
+            __asm__("" : "+v"(ones)); /* each product in full: parts would be shared by all sums */
+            sum[i] = (floats)dot_codes((ints)sum[i], ones, ones);
+        }
+    }
+    keep(sum);
+    return 8.0 * LANES * CHAINS * (double)rounds;
+#else
+    (void)rounds;
+    return 0;
+#endif
+}

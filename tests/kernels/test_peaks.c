@@ -1,0 +1,56 @@
+/* test_peaks.c - the measured peaks agree with each other, and measuring stops when asked to. */
+#include <math.h>
+
+#include "support.h"
+
+static void one_core(void **state)
+{
+    (void)state;
+    phi3_peaks peaks;
+    phi3_error error;
+    phi3_run_options options = {.n_threads = 1};
+    assert_int_equal(phi3_measure_peaks(&options, &peaks, &error), PHI3_OK);
+    assert_int_equal(peaks.n_threads, 1);
+    assert_true(peaks.read > 0.1 && peaks.read < 2000);
+    assert_true(peaks.units_f32 > 0.1 && peaks.units_f32 < 2000);
+    if (phi3_isa_current() == PHI3_ISA_PORTABLE)
+        return; /* there oneDNN may use more than our kernels */
+    assert_true(peaks.units_int8 > peaks.units_f32);
+    assert_true(peaks.product_f32 > 0 && peaks.product_f32 < 1.5 * peaks.units_f32);
+    assert_true(peaks.product_int8 > 0 && peaks.product_int8 < 1.5 * peaks.units_int8);
+    assert_int_equal(peaks.units_bf16 > 0, phi3_isa_current() >= PHI3_ISA_AVX512_BF16);
+    if (peaks.units_bf16 > 0)
+        assert_true(peaks.product_bf16 > 0 && peaks.product_bf16 < 1.5 * peaks.units_bf16);
+}
+
+static bool stop_at_the_fourth(void *user_data)
+{
+    int *n_calls = user_data;
+    return ++*n_calls == 4;
+}
+
+static void measuring_can_be_interrupted(void **state)
+{
+    (void)state;
+    phi3_peaks peaks;
+    phi3_error error;
+    int n_calls = 0;
+    phi3_run_options options = {.interrupt = stop_at_the_fourth, .interrupt_data = &n_calls};
+    assert_int_equal(phi3_measure_peaks(&options, &peaks, &error), PHI3_ERROR_INTERRUPTED);
+    assert_int_equal(n_calls, 4);
+}
+
+static int tests(void)
+{
+    const struct CMUnitTest list[] = {
+        cmocka_unit_test(one_core),
+        cmocka_unit_test(measuring_can_be_interrupted),
+    };
+    return cmocka_run_group_tests(list, NULL, NULL);
+}
+
+int main(int argc, char **argv)
+{
+    (void)argc;
+    return run_on_every_isa(argv, tests);
+}
