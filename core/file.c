@@ -42,7 +42,11 @@ static phi3_status map_descriptor(const char *path, int descriptor, phi3_file *f
             munmap(data, (size_t)status.st_size);
         return phi3_fail_memory(error, "the name of a file");
     }
-    *file = (phi3_file){.path = copy, .data = data, .size = (size_t)status.st_size};
+    *file = (phi3_file){.path = copy,
+                        .data = data,
+                        .size = (size_t)status.st_size,
+                        .modified =
+                            (int64_t)status.st_mtim.tv_sec * 1000000000 + status.st_mtim.tv_nsec};
     return PHI3_OK;
 }
 
@@ -63,6 +67,23 @@ void phi3_file_close(phi3_file *file)
         munmap((void *)(uintptr_t)file->data, file->size);
     free(file->path);
     *file = (phi3_file){0};
+}
+
+/* Advice about all pages that hold some of the bytes. That it may come to nothing does no harm. */
+static void advise(const void *data, size_t size, int advice)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)data / page * page;
+    madvise((void *)start, (uintptr_t)data + size - start, advice);
+}
+
+void phi3_file_expect(const void *data, size_t size)
+{
+    advise(data, size, MADV_WILLNEED);
+}
+
+void phi3_file_release(const void *data, size_t size)
+{
+    advise(data, size, MADV_DONTNEED);
 }
 
 char *phi3_path_join(const char *directory, const char *name)

@@ -8,6 +8,7 @@ typedef struct phi3_file {
     char *path;          /* as opened, for messages */
     const uint8_t *data; /* [size], read-only, page-aligned; NULL when size is 0 */
     size_t size;
+    int64_t modified; /* nanoseconds since 1970 */
 } phi3_file;
 
 /* Maps a regular file. A directory, a pipe or a device is PHI3_ERROR_IO. */
@@ -15,6 +16,11 @@ phi3_status phi3_file_open(const char *path, phi3_file *file, phi3_error *error)
 
 /* Unmaps; a zeroed or closed file is fine. */
 void phi3_file_close(phi3_file *file);
+
+/* Of bytes inside a mapped file: they will be read soon; they need no memory now, and come back from
+ * the file when they are read again. */
+void phi3_file_expect(const void *data, size_t size);
+void phi3_file_release(const void *data, size_t size);
 
 /* "directory/name" in new memory (freed with free), or NULL when memory runs out. */
 char *phi3_path_join(const char *directory, const char *name);

@@ -46,6 +46,7 @@ typedef struct phi3_gguf phi3_gguf;
 phi3_status phi3_gguf_open(const char *path, phi3_gguf **gguf, phi3_error *error);
 void phi3_gguf_close(phi3_gguf *gguf);
 const char *phi3_gguf_path(const phi3_gguf *gguf);
+const phi3_file *phi3_gguf_file(const phi3_gguf *gguf);
 
 /*
  * Metadata by key. An absent key leaves *out as it was and returns PHI3_OK; a value of another kind

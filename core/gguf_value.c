@@ -38,6 +38,11 @@ const char *phi3_gguf_path(const phi3_gguf *gguf)
     return gguf->file.path;
 }
 
+const phi3_file *phi3_gguf_file(const phi3_gguf *gguf)
+{
+    return &gguf->file;
+}
+
 /* ---- Search -------------------------------------------------------------------------------- */
 
 /* The record of this name among sorted records that begin with their name, or NULL. */

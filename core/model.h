@@ -4,6 +4,7 @@
 
 #include "config.h"
 #include "kernels/backend.h"
+#include "packed.h"
 #include "rope.h"
 #include "weights.h"
 #include "workspace.h"
@@ -21,6 +22,7 @@ typedef struct phi3_layer {
 struct phi3_model {
     phi3_loaded_config config;
     phi3_weights weights; /* the files; matrices may point into them */
+    phi3_packed packed;   /* or into what they were packed to */
     bool has_files;       /* config and weights are open */
     const phi3_backend *backend;
     int n_threads;

@@ -1,8 +1,8 @@
 /*
  * model_load.c - from files to a model that can run, and back.
  *
- * In: a path. weights.c finds the tensors; here they are handed to the backend as matrices, and norm
- * weights are expanded to float32.
+ * In: a path. weights.c finds the tensors and packed.c packs them; here they are handed to the backend
+ * as matrices, and norm weights are expanded to float32.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -58,38 +58,10 @@ static phi3_dtype choose_kv_dtype(const char *dtype, phi3_compute compute)
 
 /* ---- Weights ---------------------------------------------------------------------------------- */
 
-/* A load on its way: what to make of the tensors, and how far it has come. */
-struct loader {
-    phi3_model *model;
-    phi3_compute compute;
-    const phi3_model_options *options;
-    size_t n_done, n_matrices;
-};
-
-static phi3_status report_progress(struct loader *loader, phi3_error *error)
-{
-    const phi3_model_options *options = loader->options;
-    float done = (float)loader->n_done / (float)loader->n_matrices;
-    if (options->progress != NULL && options->progress(done, options->progress_data))
-        return phi3_fail(error, PHI3_ERROR_INTERRUPTED, "the load was interrupted");
-    return PHI3_OK;
-}
-
-static phi3_status load_matrix(struct loader *loader, const phi3_matrix_parts *parts,
-                               phi3_matrix **matrix, phi3_error *error)
-{
-    const phi3_backend *backend = loader->model->backend;
-    PHI3_TRY(
-        backend->matrix_create(parts->part, parts->count, loader->compute, NULL, matrix, error));
-    loader->n_done++;
-    return report_progress(loader, error);
-}
-
 /* A vector of float32 in backend memory. */
-static phi3_status load_norm(struct loader *loader, const phi3_tensor *tensor, float **norm,
+static phi3_status load_norm(const phi3_backend *backend, const phi3_tensor *tensor, float **norm,
                              phi3_error *error)
 {
-    const phi3_backend *backend = loader->model->backend;
     size_t bytes = tensor->n_columns * sizeof(float);
     float *expanded = malloc(bytes);
     *norm = backend->allocate(bytes);
@@ -105,38 +77,81 @@ static phi3_status load_norm(struct loader *loader, const phi3_tensor *tensor, f
     return PHI3_OK;
 }
 
-static phi3_status load_layer(struct loader *loader, const phi3_layer_tensors *tensors,
-                              phi3_layer *layer, phi3_error *error)
+static phi3_status load_norms(phi3_model *model, phi3_error *error)
 {
-    PHI3_TRY(load_norm(loader, &tensors->attention_norm, &layer->attention_norm, error));
-    PHI3_TRY(load_matrix(loader, &tensors->qkv, &layer->qkv, error));
-    PHI3_TRY(load_matrix(loader, &tensors->output, &layer->output, error));
-    PHI3_TRY(load_norm(loader, &tensors->mlp_norm, &layer->mlp_norm, error));
-    PHI3_TRY(load_matrix(loader, &tensors->gate_up, &layer->gate_up, error));
-    return load_matrix(loader, &tensors->down, &layer->down, error);
+    const phi3_weights *weights = &model->weights;
+    for (size_t i = 0; i < weights->n_layers; i++) {
+        const phi3_layer_tensors *from = &weights->layers[i];
+        phi3_layer *to = &model->layers[i];
+        PHI3_TRY(load_norm(model->backend, &from->attention_norm, &to->attention_norm, error));
+        PHI3_TRY(load_norm(model->backend, &from->mlp_norm, &to->mlp_norm, error));
+    }
+    return load_norm(model->backend, &weights->final_norm, &model->final_norm, error);
 }
 
-static phi3_status load_weights(struct loader *loader, phi3_error *error)
+/* All matrices in the order of most files: list [2 + 4 n_layers]. Returns how many there are. An
+ * embedding that is not the head, too, only gives rows, as they are stored: float32 needs no packing. */
+static size_t list_matrices(phi3_model *model, phi3_packed_matrix *list)
 {
-    phi3_model *model = loader->model;
-    const phi3_weights *weights = &model->weights;
-    size_t n_layers = model->config.config.num_hidden_layers;
+    phi3_compute compute = model->compute;
+    phi3_weights *weights = &model->weights;
     bool tied = weights->lm_head.count == 0;
-    loader->n_matrices = 4 * n_layers + (tied ? 1 : 2);
+    size_t n = 0;
+    list[n++] = (phi3_packed_matrix){&weights->embedding, &model->embedding,
+                                     tied ? compute : PHI3_COMPUTE_FLOAT32, 0, 0};
+    for (size_t i = 0; i < weights->n_layers; i++) {
+        phi3_layer_tensors *from = &weights->layers[i];
+        phi3_layer *to = &model->layers[i];
+        list[n++] = (phi3_packed_matrix){&from->qkv, &to->qkv, compute, 0, 0};
+        list[n++] = (phi3_packed_matrix){&from->output, &to->output, compute, 0, 0};
+        list[n++] = (phi3_packed_matrix){&from->gate_up, &to->gate_up, compute, 0, 0};
+        list[n++] = (phi3_packed_matrix){&from->down, &to->down, compute, 0, 0};
+    }
+    if (!tied)
+        list[n++] = (phi3_packed_matrix){&weights->lm_head, &model->lm_head, compute, 0, 0};
+    return n;
+}
 
-    model->layers = calloc(n_layers, sizeof *model->layers);
-    if (model->layers == NULL)
-        return phi3_fail_memory(error, "layers");
-    PHI3_TRY(report_progress(loader, error));
-    PHI3_TRY(load_matrix(loader, &weights->embedding, &model->embedding, error));
-    for (size_t i = 0; i < n_layers; i++)
-        PHI3_TRY(load_layer(loader, &weights->layers[i], &model->layers[i], error));
-    PHI3_TRY(load_norm(loader, &weights->final_norm, &model->final_norm, error));
-    if (tied)
+/* Packs the matrices that are listed, and makes them. */
+static phi3_status load_matrices(phi3_model *model, phi3_packing *packing, phi3_error *error)
+{
+    PHI3_TRY(phi3_pack(packing, &model->packed, error));
+    for (size_t i = 0; i < packing->n_matrices; i++) {
+        const phi3_packed_matrix *listed = &packing->matrices[i];
+        const uint8_t *packed = listed->size > 0 ? model->packed.data + listed->offset : NULL;
+        PHI3_TRY(model->backend->matrix_create(listed->parts->part, listed->parts->count,
+                                               listed->compute, packed, listed->matrix, error));
+    }
+    if (model->lm_head == NULL)
         model->lm_head = model->embedding;
-    else
-        PHI3_TRY(load_matrix(loader, &weights->lm_head, &model->lm_head, error));
     return PHI3_OK;
+}
+
+static phi3_status load_weights(phi3_model *model, const char *path,
+                                const phi3_model_options *options, phi3_error *error)
+{
+    size_t n_layers = model->weights.n_layers;
+    model->layers = calloc(n_layers, sizeof *model->layers);
+    phi3_packed_matrix *matrices = calloc(2 + 4 * n_layers, sizeof *matrices);
+    if (model->layers == NULL || matrices == NULL) {
+        free(matrices);
+        return phi3_fail_memory(error, "layers");
+    }
+    const char *directory = options->packed_dir;
+    phi3_packing packing = {
+        .backend = model->backend,
+        .weights = &model->weights,
+        .matrices = matrices,
+        .n_matrices = list_matrices(model, matrices),
+        .path = path,
+        .directory = directory == NULL ? getenv("PHI3_CACHE_DIR") : directory,
+        .n_threads = model->n_threads,
+        .progress = options->progress,
+        .progress_data = options->progress_data,
+    };
+    phi3_status status = load_matrices(model, &packing, error);
+    free(matrices);
+    return status == PHI3_OK ? load_norms(model, error) : status;
 }
 
 /* ---- Load and free ---------------------------------------------------------------------------- */
@@ -144,7 +159,6 @@ static phi3_status load_weights(struct loader *loader, phi3_error *error)
 static phi3_status load(phi3_model *model, const char *path, const phi3_model_options *options,
                         phi3_error *error)
 {
-    struct loader loader = {.model = model, .options = options};
     PHI3_TRY(check_options(options, error));
     PHI3_TRY(phi3_backend_find(options->device, &model->backend, error));
     model->n_threads = options->n_threads > 0 ? options->n_threads : phi3_default_threads();
@@ -153,14 +167,14 @@ static phi3_status load(phi3_model *model, const char *path, const phi3_model_op
     PHI3_TRY(phi3_weights_open(path, &model->config, &model->weights, error));
     model->has_files = true;
     const phi3_config *config = &model->config.config;
-    loader.compute = model->compute = choose_compute(options->compute_dtype, config->weight_bytes);
-    model->kv.dtype = choose_kv_dtype(options->kv_cache_dtype, loader.compute);
+    model->compute = choose_compute(options->compute_dtype, config->weight_bytes);
+    model->kv.dtype = choose_kv_dtype(options->kv_cache_dtype, model->compute);
     model->kv.n_layers = config->num_hidden_layers;
     model->kv.n_kv_heads = config->num_key_value_heads;
     model->kv.head_dim = config->head_dim;
     PHI3_TRY(phi3_rope_create(config, &model->rope, error));
     PHI3_TRY(phi3_process_begin_work(error));
-    return load_weights(&loader, error);
+    return load_weights(model, path, options, error);
 }
 
 phi3_status phi3_model_load(const char *path, const phi3_model_options *options, phi3_model **model,
@@ -211,6 +225,7 @@ void phi3_model_free(phi3_model *model)
     if (model->lm_head != model->embedding)
         free_matrix(model, model->lm_head);
     free_matrix(model, model->embedding);
+    phi3_packed_free(&model->packed);
     phi3_rope_free(&model->rope);
     if (model->has_files) {
         phi3_weights_close(&model->weights);

@@ -276,10 +276,20 @@ typedef struct phi3_model_options {
     void *progress_data;
 } phi3_model_options;
 
+    const char *packed_dir; /* a directory for packed weights, see phi3_model_load; "": none;
+                               NULL: $PHI3_CACHE_DIR, or none */
 /*
- * Loads a model from a Hugging Face directory (config.json and safetensors) or a GGUF file. The files
- * are mapped, not read: they must stay unchanged while the model lives. `options` may be NULL.
- * PHI3_ERROR_BAD_FILE names the file and what is wrong with it.
+ * Loads a model from a Hugging Face directory (config.json and safetensors) or a GGUF file. `options`
+ * may be NULL. PHI3_ERROR_BAD_FILE names the file and what is wrong with it. The files are mapped:
+ * they may be removed or replaced while the model lives, but not changed in place or cut.
+ *
+ * Weights that are not multiplied as they are stored are packed, into memory of about the same size;
+ * the pages of the files are given back meanwhile. With a packed_dir (nothing is written without
+ * one), what is packed is kept there in a file per model and compute_dtype, which the next load maps,
+ * and which processes share. A file that does not fit the model's files, the library or the machine's
+ * instruction set, or whose checksum is wrong (all of it is read), is replaced; where it can be neither
+ * used nor written, a warning is logged and memory serves. The directory is made if it is missing,
+ * for its user alone; files in it may be removed at any time.
  */
 PHI3_API phi3_status phi3_model_load(const char *path, const phi3_model_options *options,
                                      phi3_model **model, phi3_error *error);

@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "error.h"
-#include "file.h"
 #include "json.h"
 
 enum {
@@ -424,6 +423,16 @@ phi3_status phi3_safetensors_find(const phi3_safetensors *tensors, const char *n
     tensor.n_columns = one->shape[one->n_dimensions - 1];
     *out = tensor;
     return PHI3_OK;
+}
+
+size_t phi3_safetensors_file_count(const phi3_safetensors *tensors)
+{
+    return tensors->n_shards;
+}
+
+const phi3_file *phi3_safetensors_file(const phi3_safetensors *tensors, size_t index)
+{
+    return &tensors->shards[index].file;
 }
 
 size_t phi3_safetensors_count(const phi3_safetensors *tensors)

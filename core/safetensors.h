@@ -8,6 +8,7 @@
 #ifndef PHI3_INTERNAL_SAFETENSORS_H
 #define PHI3_INTERNAL_SAFETENSORS_H
 
+#include "file.h"
 #include "kernels/backend.h"
 #include "phi3.h"
 
@@ -25,6 +26,9 @@ void phi3_safetensors_close(phi3_safetensors *tensors);
 phi3_status phi3_safetensors_find(const phi3_safetensors *tensors, const char *name,
                                   phi3_tensor *out, const char **file, bool *found,
                                   phi3_error *error);
+
+size_t phi3_safetensors_file_count(const phi3_safetensors *tensors);
+const phi3_file *phi3_safetensors_file(const phi3_safetensors *tensors, size_t index);
 
 size_t phi3_safetensors_count(const phi3_safetensors *tensors);
 const char *phi3_safetensors_name(const phi3_safetensors *tensors, size_t index);

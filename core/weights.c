@@ -15,13 +15,11 @@
 #include "safetensors.h"
 #include "weights_check.h"
 
-enum { NAME_SIZE = 128 };
+enum { NAME_SIZE = PHI3_TENSOR_NAME_SIZE };
 
 struct phi3_weight_store {
     phi3_gguf *gguf;               /* one of these two is open */
     phi3_safetensors *safetensors; /* one of these two is open */
-    void **copies;                 /* [n_copies] tensors with their rows put back in order */
-    size_t n_copies;
 };
 
 /* ---- Names --------------------------------------------------------------------------------- */
@@ -135,43 +133,15 @@ static phi3_status take_norm(builder *to, const char *name, phi3_tensor *out)
 static phi3_status take_part(builder *to, const char *name, size_t n_rows, size_t n_columns,
                              phi3_matrix_parts *matrix)
 {
-    const char *file;
-    phi3_tensor *part = &matrix->part[matrix->count];
-    PHI3_TRY(take_tensor(to, name, n_rows, n_columns, part, &file));
+    size_t i = matrix->count;
+    PHI3_TRY(take_tensor(to, name, n_rows, n_columns, &matrix->part[i], &matrix->file[i]));
+    snprintf(matrix->name[i], NAME_SIZE, "%s", name);
     matrix->count++;
-    return phi3_check_scales(file, name, part, to->error);
-}
-
-/* ---- Row order of llama's queries and keys in GGUF ------------------------------------------ */
-
-/*
- * llama.cpp's converter interleaves the halves of every head: row 2i of a head is Hugging Face's row
- * i and row 2i + 1 its row i + head_dim/2. Puts them back in a copy, as raw rows of any dtype.
- */
-static phi3_status restore_row_order(builder *to, phi3_tensor *tensor)
-{
-    struct phi3_weight_store *store = to->store;
-    size_t row_bytes = phi3_dtype_row_bytes(tensor->dtype, tensor->n_columns);
-    size_t head_dim = to->config->head_dim, half = head_dim / 2;
-    void **copies = realloc(store->copies, (store->n_copies + 1) * sizeof *copies);
-    if (copies)
-        store->copies = copies;
-    uint8_t *copy = copies ? malloc(tensor->n_rows * row_bytes) : NULL;
-    if (!copy)
-        return phi3_fail_memory(to->error, "query and key weights");
-    store->copies[store->n_copies++] = copy;
-
-    const uint8_t *stored = tensor->data;
-    for (size_t row = 0; row < tensor->n_rows; row++) {
-        size_t in_head = row % head_dim;
-        size_t from = row - in_head + (in_head % half) * 2 + in_head / half;
-        memcpy(copy + row * row_bytes, stored + from * row_bytes, row_bytes);
-    }
-    tensor->data = copy;
     return PHI3_OK;
 }
 
-static phi3_status restore_query_and_key(builder *to, phi3_matrix_parts *qkv)
+/* llama.cpp's converter permutes the rows of llama's queries and keys. */
+static phi3_status note_row_order(builder *to, phi3_matrix_parts *qkv)
 {
     bool permuted = to->store->gguf && strcmp(to->config->model_type, "llama") == 0;
     if (!permuted)
@@ -179,8 +149,8 @@ static phi3_status restore_query_and_key(builder *to, phi3_matrix_parts *qkv)
     if (qkv->count != 3)
         return phi3_fail(to->error, PHI3_ERROR_UNSUPPORTED,
                          "%s: a llama file with queries, keys and values in one tensor", to->path);
-    PHI3_TRY(restore_row_order(to, &qkv->part[0]));
-    return restore_row_order(to, &qkv->part[1]);
+    qkv->interleaved_head = to->config->head_dim;
+    return PHI3_OK;
 }
 
 /* ---- Layers -------------------------------------------------------------------------------- */
@@ -223,7 +193,7 @@ static phi3_status take_layer(builder *to, size_t layer, phi3_layer_tensors *out
     layer_name(to, layer, names->attention_norm, name);
     PHI3_TRY(take_norm(to, name, &out->attention_norm));
     PHI3_TRY(take_parts(to, layer, names->qkv, qkv_rows, 3, names->fused_qkv, &out->qkv));
-    PHI3_TRY(restore_query_and_key(to, &out->qkv));
+    PHI3_TRY(note_row_order(to, &out->qkv));
     layer_name(to, layer, names->output, name);
     PHI3_TRY(take_part(to, name, hidden, query_rows, &out->output));
     layer_name(to, layer, names->mlp_norm, name);
@@ -295,6 +265,7 @@ static phi3_status take_all(builder *to, phi3_weights *out)
     out->layers = calloc(config->num_hidden_layers, sizeof *out->layers);
     if (!out->layers)
         return phi3_fail_memory(to->error, "the layers of a model");
+    out->n_layers = config->num_hidden_layers;
     for (size_t layer = 0; layer < config->num_hidden_layers; layer++)
         PHI3_TRY(take_layer(to, layer, &out->layers[layer]));
     config->dtype = main_dtype(to);
@@ -343,12 +314,24 @@ void phi3_weights_close(phi3_weights *weights)
     struct phi3_weight_store *store = weights ? weights->store : NULL;
     if (!store)
         return;
-    for (size_t i = 0; i < store->n_copies; i++)
-        free(store->copies[i]);
-    free(store->copies);
+    for (size_t i = 0; weights->layers && i < weights->n_layers; i++)
+        free(weights->layers[i].qkv.in_order);
+    free(weights->layers);
     phi3_gguf_close(store->gguf);
     phi3_safetensors_close(store->safetensors);
     free(store);
-    free(weights->layers);
     *weights = (phi3_weights){0};
+}
+
+size_t phi3_weights_file_count(const phi3_weights *weights)
+{
+    const struct phi3_weight_store *store = weights->store;
+    return store->gguf ? 1 : phi3_safetensors_file_count(store->safetensors);
+}
+
+const phi3_file *phi3_weights_file(const phi3_weights *weights, size_t index)
+{
+    const struct phi3_weight_store *store = weights->store;
+    return store->gguf ? phi3_gguf_file(store->gguf)
+                       : phi3_safetensors_file(store->safetensors, index);
 }

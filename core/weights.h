@@ -8,12 +8,21 @@
 #define PHI3_INTERNAL_WEIGHTS_H
 
 #include "config.h"
+#include "file.h"
 #include "kernels/backend.h"
+
+enum { PHI3_TENSOR_NAME_SIZE = 128 };
 
 /* A matrix as one tensor, or as up to three below each other (separate q, k, v or gate, up). */
 typedef struct phi3_matrix_parts {
     phi3_tensor part[3];
-    size_t count; /* 0: the matrix is absent */
+    size_t count;                        /* 0: the matrix is absent */
+    const char *file[3];                 /* where each part stands, and its name there: */
+    char name[3][PHI3_TENSOR_NAME_SIZE]; /* for messages */
+    size_t interleaved_head;             /* rows of a head when parts 0 and 1 are a llama GGUF's q
+                                            and k, whose rows are to be put in order; else 0 */
+    const void *interleaved[2];          /* those two as stored, while they are in order ... */
+    void *in_order;                      /* ... in here, owned */
 } phi3_matrix_parts;
 
 typedef struct phi3_layer_tensors {
@@ -27,22 +36,37 @@ typedef struct phi3_layer_tensors {
 
 typedef struct phi3_weights {
     phi3_matrix_parts embedding;     /* [vocab][hidden] */
-    phi3_layer_tensors *layers;      /* [num_hidden_layers] */
+    phi3_layer_tensors *layers;      /* [n_layers] */
+    size_t n_layers;                 /* num_hidden_layers */
     phi3_tensor final_norm;          /* [1][hidden] */
     phi3_matrix_parts lm_head;       /* [vocab][hidden]; count 0: tied to the embedding */
-    struct phi3_weight_store *store; /* the mapped files and un-permuted copies; private */
+    struct phi3_weight_store *store; /* the mapped files; private */
 } phi3_weights;
 
 /*
  * Opens a model: fills config (phi3_config_free) and weights (phi3_weights_close). The tensors point
- * into mapped files and live until the weights are closed. Shapes agree with the config. q and k rows
- * of llama GGUFs, which are permuted for interleaved rotation, are put back in order.
- *
- * Norms and the scales of all quantised blocks are checked for NaN and infinity: one pass over the
- * file, about 0.1 s for each GB that is in the page cache. Elements of float matrices are not.
+ * into mapped files and live until the weights are closed. Shapes agree with the config, norms are
+ * finite; of the matrices nothing has been read yet.
  */
 phi3_status phi3_weights_open(const char *path, phi3_loaded_config *config, phi3_weights *weights,
                               phi3_error *error);
 void phi3_weights_close(phi3_weights *weights);
+
+/* The mapped files that hold the weights. Borrowed. */
+size_t phi3_weights_file_count(const phi3_weights *weights);
+const phi3_file *phi3_weights_file(const phi3_weights *weights, size_t index);
+
+/*
+ * A matrix is prepared before all of it is read: the scales of quantised blocks are checked for NaN
+ * and infinity (elements of float matrices are not), in a pass on n_threads; q and k rows of llama
+ * GGUFs, which are permuted for interleaved rotation, are put back in order, in a copy. Once it is
+ * packed, its memory is released: the copy, and the pages of the file, which come back when they are
+ * read again.
+ */
+phi3_status phi3_weights_prepare(phi3_matrix_parts *parts, int n_threads, phi3_error *error);
+void phi3_weights_release(phi3_matrix_parts *parts);
+
+/* Tells the system that a matrix will be read soon. */
+void phi3_weights_expect(const phi3_matrix_parts *parts);
 
 #endif

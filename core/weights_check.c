@@ -8,7 +8,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "error.h"
 
@@ -33,72 +32,14 @@ phi3_status phi3_check_norm(const char *path, const char *name, const phi3_tenso
     return PHI3_OK;
 }
 
-/* ---- Scales -------------------------------------------------------------------------------- */
-
-/* Where the float16 scales of a block are, in bytes from its start: the second is the minimum. */
-typedef struct scale_places {
-    size_t count;
-    size_t offset[2];
-} scale_places;
-
-static scale_places find_scales(phi3_dtype dtype)
-{
-    switch (dtype) {
-    case PHI3_Q4_0:
-    case PHI3_Q5_0:
-    case PHI3_Q8_0:
-    case PHI3_IQ4_NL:
-    case PHI3_IQ4_XS:
-        return (scale_places){1, {0}};
-    case PHI3_Q4_1:
-    case PHI3_Q5_1:
-    case PHI3_Q4_K:
-    case PHI3_Q5_K:
-        return (scale_places){2, {0, 2}};
-    case PHI3_Q2_K:
-        return (scale_places){2, {80, 82}};
-    case PHI3_Q3_K:
-        return (scale_places){1, {108}};
-    case PHI3_Q6_K:
-        return (scale_places){1, {208}};
-    case PHI3_F32:
-    case PHI3_F16:
-    case PHI3_BF16:
-    case PHI3_DTYPE_LIMIT:
-        break;
-    }
-    return (scale_places){0};
-}
-
-/* All bits of a float16's exponent are set in NaN and infinity only. */
-static bool all_finite(const uint8_t *half, size_t count, size_t stride)
-{
-    const uint16_t exponent = 0x7c00;
-    size_t n_bad = 0;
-    for (size_t i = 0; i < count; i++) {
-        uint16_t bits;
-        memcpy(&bits, half + i * stride, sizeof bits);
-        n_bad += (bits & exponent) == exponent;
-    }
-    return n_bad == 0;
-}
-
 phi3_status phi3_check_scales(const char *path, const char *name, const phi3_tensor *tensor,
-                              phi3_error *error)
+                              int n_threads, phi3_error *error)
 {
-    scale_places scales = find_scales(tensor->dtype);
-    const phi3_dtype_info *traits = phi3_dtype_traits(tensor->dtype);
-    size_t row_blocks = tensor->n_columns / traits->block_size;
-    size_t row_bytes = row_blocks * traits->block_bytes;
-    for (size_t row = 0; row < tensor->n_rows && scales.count > 0; row++) {
-        const uint8_t *blocks = (const uint8_t *)tensor->data + row * row_bytes;
-        for (size_t i = 0; i < scales.count; i++) {
-            if (!all_finite(blocks + scales.offset[i], row_blocks, traits->block_bytes))
-                return phi3_fail(error, PHI3_ERROR_BAD_FILE,
-                                 "%s: tensor '%s' has a block in row %zu whose scale is NaN or "
-                                 "infinite",
-                                 path, name, row);
-        }
-    }
-    return PHI3_OK;
+    size_t row = phi3_find_bad_scale(tensor->dtype, tensor->data, tensor->n_rows, tensor->n_columns,
+                                     n_threads);
+    if (row == tensor->n_rows)
+        return PHI3_OK;
+    return phi3_fail(error, PHI3_ERROR_BAD_FILE,
+                     "%s: tensor '%s' has a block in row %zu whose scale is NaN or infinite", path,
+                     name, row);
 }

@@ -10,9 +10,9 @@
 phi3_status phi3_check_norm(const char *path, const char *name, const phi3_tensor *norm,
                             phi3_error *error);
 
-/* Refuses a quantised tensor with a block whose scale or minimum is NaN or infinite. The elements of
- * float tensors are not looked at. */
+/* Refuses a quantised tensor with a block whose scale or minimum is NaN or infinite: a pass over it
+ * on n_threads. The elements of float tensors are not looked at. */
 phi3_status phi3_check_scales(const char *path, const char *name, const phi3_tensor *tensor,
-                              phi3_error *error);
+                              int n_threads, phi3_error *error);
 
 #endif

@@ -27,6 +27,7 @@ typedef enum phi3_dtype {
     PHI3_Q6_K = 14,
     PHI3_IQ4_NL = 20,
     PHI3_IQ4_XS = 23,
+    PHI3_I8 = 24, /* codes of the KV cache, whose scales stand apart: not a format of weights */
     PHI3_BF16 = 30,
     PHI3_DTYPE_LIMIT = 31 /* one more than the highest number */
 } phi3_dtype;
@@ -59,5 +60,9 @@ bool phi3_quantize_row(phi3_dtype dtype, const float *row, size_t n_columns, voi
  * first row that phi3_quantize_row refuses, or n_rows. */
 size_t phi3_convert_rows(phi3_dtype from, const void *rows, size_t n_rows, size_t n_columns,
                          phi3_dtype to, void *out, int n_threads);
+
+/* The first of the rows with a NaN or an infinity among the scales of its blocks, or n_rows. */
+size_t phi3_find_bad_scale(phi3_dtype dtype, const void *rows, size_t n_rows, size_t n_columns,
+                           int n_threads);
 
 #endif

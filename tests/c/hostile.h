@@ -6,6 +6,28 @@
 
 #include "core/weights.h"
 
+/* Opens a model and looks at all of it, as a load does. */
+static inline phi3_status open_all(const char *path, phi3_loaded_config *config,
+                                   phi3_weights *weights, phi3_error *error)
+{
+    phi3_status status = phi3_weights_open(path, config, weights, error);
+    if (status == PHI3_OK)
+        status = phi3_weights_prepare(&weights->embedding, 1, error);
+    if (status == PHI3_OK)
+        status = phi3_weights_prepare(&weights->lm_head, 1, error);
+    for (size_t i = 0; status == PHI3_OK && i < weights->n_layers; i++) {
+        phi3_layer_tensors *layer = &weights->layers[i];
+        phi3_matrix_parts *parts[] = {&layer->qkv, &layer->output, &layer->gate_up, &layer->down};
+        for (size_t j = 0; status == PHI3_OK && j < 4; j++)
+            status = phi3_weights_prepare(parts[j], 1, error);
+    }
+    if (status != PHI3_OK && weights->store) {
+        phi3_weights_close(weights);
+        phi3_config_free(config);
+    }
+    return status;
+}
+
 /* Opens a model that must be refused: the message starts with the path of a file of the test's
  * directory and contains `fault`. */
 static inline void assert_refused(const char *what, const char *path, const char *fault)
@@ -13,7 +35,7 @@ static inline void assert_refused(const char *what, const char *path, const char
     phi3_loaded_config config;
     phi3_weights weights;
     phi3_error error = {0};
-    phi3_status status = phi3_weights_open(path, &config, &weights, &error);
+    phi3_status status = open_all(path, &config, &weights, &error);
     if (status == PHI3_OK)
         fail_msg("%s: was accepted", what);
     if (status == PHI3_ERROR_INTERNAL || error.code != status)
@@ -33,7 +55,7 @@ static inline void assert_survived(const char *path)
     phi3_loaded_config config;
     phi3_weights weights;
     phi3_error error = {0};
-    phi3_status status = phi3_weights_open(path, &config, &weights, &error);
+    phi3_status status = open_all(path, &config, &weights, &error);
     if (status != PHI3_OK && strncmp(error.message, path, strlen(path)) != 0)
         fail_msg("the file is not named in: %s", error.message);
     phi3_weights_close(&weights);

@@ -106,7 +106,7 @@ static const spoilt_value header_cases[] = {
     {"big-endian", NULL, 4, 4, 0x03000000, "big-endian"},
     {"impossible tensor count", NULL, 8, 8, HUGE, "number of tensors is"},
     {"more tensors than bytes", NULL, 8, 8, 100000, "number of tensors is 100000"},
-    {"fewer tensors than the model", NULL, 8, 8, 3, "whose scale is NaN"},
+    {"fewer tensors than the model", NULL, 8, 8, 3, "is missing"},
     {"no tensors", NULL, 8, 8, 0, "is missing"},
     {"impossible key count", NULL, 16, 8, UINT64_MAX, "number of metadata keys is"},
     {"more keys than bytes", NULL, 16, 8, 1000000, "number of metadata keys is 1000000"},
