@@ -5,6 +5,7 @@
 #include "cpu.h"
 #include "isa.h"
 #include "kernels/host_memory.h"
+#include "packed.h"
 
 static bool available(char *detail, size_t size)
 {
@@ -25,7 +26,7 @@ const phi3_backend phi3_backend_cpu = {
     .release = phi3_host_release,
     .upload = phi3_host_copy,
     .download = phi3_host_copy,
-    .packed_layout = "in place",
+    .packed_layout = PHI3_PACKED_LAYOUT,
     .matrix_packed_size = phi3_cpu_matrix_packed_size,
     .matrix_pack = phi3_cpu_matrix_pack,
     .matrix_create = phi3_cpu_matrix_create,

@@ -9,34 +9,19 @@
 
 #include "kernels/backend.h"
 
-/* Columns of quantised activations are padded with zeros to whole groups of this many. */
-enum { PHI3_INT8_GROUP = 256, PHI3_INT8_BLOCK = 32 };
+/* 32 activations of a row as 8-bit integers: x = scale * code. */
+typedef struct phi3_int8_block {
+    int8_t codes[32];       /* in [-127, 127] */
+    int32_t minus_sum;      /* of the codes */
+    int32_t minus_high_sum; /* of the last 16 */
+    float scale;
+    float sum; /* scale * the sum of the codes */
+} phi3_int8_block;
 
-/* Bytes of scratch that an integer product needs for each group of columns. */
-enum { PHI3_INT8_SCRATCH_PER_GROUP = 4352 };
-
-/* Activations as 8-bit integers, a scale for each block of 32: x = scale * code. */
-typedef struct phi3_int8_rows {
-    size_t n_rows;
-    size_t n_padded; /* columns, a multiple of PHI3_INT8_GROUP */
-    int8_t *codes;   /* [n_rows][n_padded], in [-127, 127] */
-    float *scales;   /* [n_rows][n_padded / 32] */
-    float *sums;     /* [n_rows][n_padded / 32] scale * the sum of the block's codes */
-} phi3_int8_rows;
-
-/* A run of stored weight rows. */
-typedef struct phi3_weight_rows {
-    const uint8_t *data; /* [n_rows][row_bytes] */
-    size_t row_bytes;
-    size_t n_rows;
-    size_t n_columns;
-} phi3_weight_rows;
-
-/* y[r][o] = x[r] . weights[o], the same to the last bit however many other rows there are.
- *     y [x.n_rows][.], rows y_stride apart; scratch [x.n_padded / 256][PHI3_INT8_SCRATCH_PER_GROUP]
- *     bytes, 64-byte aligned */
-typedef void phi3_int8_product(const phi3_weight_rows *weights, const phi3_int8_rows *x,
-                               void *scratch, float *y, size_t y_stride);
+/* sums[r][o] = x[r] . row o of a packed panel (packed.h), the same to the last bit however many
+ * other rows there are.     x [n_blocks][n_rows], sums [n_rows][PHI3_PANEL_ROWS] */
+typedef void phi3_panel_product(const uint8_t *panel, size_t n_blocks, const phi3_int8_block *x,
+                                size_t n_rows, float *sums);
 
 /* Float rows: [n_rows] of some number of columns, `stride` elements apart. */
 typedef struct phi3_float_rows {
@@ -61,11 +46,12 @@ typedef struct phi3_cpu_kernels {
     /* phi3_quantize_row of formats.h, the same at every level to the bit. */
     bool (*quantize_weights)(phi3_dtype dtype, const float *row, size_t n_columns, void *out);
 
-    /* Quantises row `row` of the activations.     x [n_columns] */
-    void (*quantize_row)(const float *x, size_t n_columns, size_t row, const phi3_int8_rows *out);
+    /* Quantises a row of activations: block b to out[b * stride].     x [n_blocks][32] */
+    void (*quantize_activations)(const float *x, size_t n_blocks, size_t stride,
+                                 phi3_int8_block *out);
 
-    /* The product by the weights' format; NULL where float32 must do. */
-    phi3_int8_product *int8_product[PHI3_DTYPE_LIMIT];
+    /* The product by the weights' format; NULL for formats that are not packed. */
+    phi3_panel_product *panel_product[PHI3_DTYPE_LIMIT];
 
     /* y[r][o] = x[r] . w[o], added to what is there when `add`.
      *     w of any dtype, x of F32, y [x.n_rows][.] with rows y_stride apart */

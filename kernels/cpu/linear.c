@@ -6,6 +6,7 @@
  * the number of threads.
  */
 #include <stdatomic.h>
+#include <string.h>
 
 #include "cpu.h"
 #include "gemm.h"
@@ -18,9 +19,9 @@ typedef struct job {
     const float *x; /* [n_rows][n_columns] */
     size_t n_rows;
     float *y;               /* [n_rows][matrix->n_rows] */
-    phi3_int8_rows int8;    /* x in 8 bits, when some part asks for it */
+    phi3_int8_block *int8;  /* x in 8 bits, when some part asks for it; see int8_chunk */
     uint16_t *bfloat16;     /* [n_rows][n_columns] x in bfloat16, the same */
-    size_t few_rows_chunk;  /* weight rows of a chunk for our kernels */
+    size_t few_rows_chunk;  /* weight rows of a chunk for our kernels, in whole panels */
     size_t many_rows_chunk; /* and for oneDNN */
     char *threads_scratch;  /* [n_threads][thread_size] */
     size_t thread_size;
@@ -31,18 +32,44 @@ typedef struct job {
 typedef struct chunk {
     const phi3_tensor *part;
     phi3_way way;
-    const uint8_t *data; /* the first row */
-    size_t row_bytes;
+    const uint8_t *data; /* the first row, or the first panel */
+    size_t row_bytes;    /* of a row, or of a panel */
     size_t n_rows;
     float *y; /* the chunk's first column */
 } chunk;
 
 /* ---- The ways to compute a chunk ------------------------------------------------------------- */
 
-static void multiply_int8(const job *j, const chunk *c, void *scratch)
+/* The activations in 8 bits stand in the order of their use: by PHI3_INT8_ROWS rows, and by blocks
+ * in these. */
+typedef struct int8_run {
+    phi3_int8_block *blocks; /* [n_blocks][n_rows] */
+    size_t n_rows;
+} int8_run;
+
+static int8_run int8_run_at(const job *j, size_t first_row)
 {
-    phi3_weight_rows weights = {c->data, c->row_bytes, c->n_rows, j->matrix->n_columns};
-    j->kernels->int8_product[c->part->dtype](&weights, &j->int8, scratch, c->y, j->matrix->n_rows);
+    size_t left = j->n_rows - first_row;
+    return (int8_run){j->int8 + first_row * (j->matrix->n_columns / 32),
+                      left < PHI3_INT8_ROWS ? left : PHI3_INT8_ROWS};
+}
+
+/* Runs outside, panels inside: a chunk of weights and a run of activations stay in the caches. */
+static void multiply_int8(const job *j, const chunk *c, float *sums)
+{
+    size_t n_blocks = j->matrix->n_columns / 32;
+    phi3_panel_product *product = j->kernels->panel_product[c->part->dtype];
+    for (size_t r = 0; r < j->n_rows; r += PHI3_INT8_ROWS) {
+        int8_run run = int8_run_at(j, r);
+        for (size_t o = 0; o < c->n_rows; o += PHI3_PANEL_ROWS) {
+            size_t left = c->n_rows - o, n_out = left < PHI3_PANEL_ROWS ? left : PHI3_PANEL_ROWS;
+            product(c->data + o / PHI3_PANEL_ROWS * c->row_bytes, n_blocks, run.blocks, run.n_rows,
+                    sums);
+            for (size_t i = 0; i < run.n_rows; i++)
+                memcpy(c->y + (r + i) * j->matrix->n_rows + o, sums + i * PHI3_PANEL_ROWS,
+                       n_out * sizeof *sums);
+        }
+    }
 }
 
 static void multiply_float(const job *j, const chunk *c)
@@ -129,45 +156,51 @@ static phi3_status multiply_chunk(const job *j, const chunk *c, float *thread_sc
 
 /* ---- Cutting into chunks --------------------------------------------------------------------- */
 
-static size_t chunk_rows(const job *j, const phi3_tensor *part)
+static size_t chunk_rows(const job *j, size_t part)
 {
     phi3_way way = phi3_matrix_way(j->matrix, part, j->n_rows);
     bool gemm = way == PHI3_WAY_GEMM_F32 || way == PHI3_WAY_GEMM_BF16;
     return gemm ? j->many_rows_chunk : j->few_rows_chunk;
 }
 
+static size_t chunks_of(const job *j, size_t part)
+{
+    size_t rows = chunk_rows(j, part);
+    return (j->matrix->parts[part].n_rows + rows - 1) / rows;
+}
+
 static size_t count_chunks(const job *j)
 {
     size_t count = 0;
-    for (size_t p = 0; p < j->matrix->n_parts; p++) {
-        const phi3_tensor *part = &j->matrix->parts[p];
-        size_t rows = chunk_rows(j, part);
-        count += (part->n_rows + rows - 1) / rows;
-    }
+    for (size_t p = 0; p < j->matrix->n_parts; p++)
+        count += chunks_of(j, p);
     return count;
 }
 
 static chunk chunk_at(const job *j, size_t index)
 {
-    const phi3_tensor *part = j->matrix->parts;
-    size_t first_column = 0, rows = chunk_rows(j, part);
-    for (;; part++, rows = chunk_rows(j, part)) {
-        size_t count = (part->n_rows + rows - 1) / rows;
-        if (index < count)
-            break;
+    size_t p = 0, first_column = 0;
+    for (size_t count; index >= (count = chunks_of(j, p)); p++) {
         index -= count;
-        first_column += part->n_rows;
+        first_column += j->matrix->parts[p].n_rows;
     }
-    size_t first = index * rows, left = part->n_rows - first;
-    size_t row_bytes = phi3_dtype_row_bytes(part->dtype, part->n_columns);
-    return (chunk){
+    const phi3_tensor *part = &j->matrix->parts[p];
+    size_t rows = chunk_rows(j, p), first = index * rows, left = part->n_rows - first;
+    chunk c = {
         .part = part,
-        .way = phi3_matrix_way(j->matrix, part, j->n_rows),
-        .data = (const uint8_t *)part->data + first * row_bytes,
-        .row_bytes = row_bytes,
+        .way = phi3_matrix_way(j->matrix, p, j->n_rows),
         .n_rows = left < rows ? left : rows,
         .y = j->y + first_column + first,
     };
+    const uint8_t *panels = j->matrix->panels[p];
+    if (panels) {
+        c.row_bytes = phi3_panel_bytes(part->dtype, part->n_columns);
+        c.data = panels + first / PHI3_PANEL_ROWS * c.row_bytes;
+    } else {
+        c.row_bytes = phi3_dtype_row_bytes(part->dtype, part->n_columns);
+        c.data = (const uint8_t *)part->data + first * c.row_bytes;
+    }
+    return c;
 }
 
 /* ---- The op ---------------------------------------------------------------------------------- */
@@ -176,8 +209,10 @@ static void quantize_row(void *context, size_t row, int thread)
 {
     (void)thread;
     const job *j = context;
+    int8_run run = int8_run_at(j, row / PHI3_INT8_ROWS * PHI3_INT8_ROWS);
     size_t n_columns = j->matrix->n_columns;
-    j->kernels->quantize_row(j->x + row * n_columns, n_columns, row, &j->int8);
+    j->kernels->quantize_activations(j->x + row * n_columns, n_columns / 32, run.n_rows,
+                                     run.blocks + row % PHI3_INT8_ROWS);
 }
 
 static void round_row(void *context, size_t row, int thread)
@@ -208,11 +243,11 @@ static void multiply_chunk_at(void *context, size_t index, int thread)
         j->status = status;
 }
 
-/* A chunk for our kernels: eight or so for each thread, in whole tiles. */
+/* A chunk for our kernels: eight or so for each thread, in whole panels. */
 static size_t few_rows_chunk(size_t n_rows, int n_threads)
 {
-    size_t rows = n_rows / (8 * (size_t)n_threads) / PHI3_TILE_ROWS * PHI3_TILE_ROWS;
-    return rows < 2 * PHI3_TILE_ROWS ? 2 * PHI3_TILE_ROWS : rows;
+    size_t rows = n_rows / (8 * (size_t)n_threads) / PHI3_PANEL_ROWS * PHI3_PANEL_ROWS;
+    return rows < PHI3_PANEL_ROWS ? PHI3_PANEL_ROWS : rows;
 }
 
 phi3_status phi3_cpu_linear(const phi3_exec *exec, const phi3_matrix *weight, const float *x,
@@ -227,14 +262,10 @@ phi3_status phi3_cpu_linear(const phi3_exec *exec, const phi3_matrix *weight, co
         .x = x,
         .n_rows = n_rows,
         .y = y,
-        .int8 = {.n_rows = n_rows,
-                 .n_padded = phi3_matrix_padded_columns(weight),
-                 .codes = (int8_t *)scratch + layout.codes,
-                 .scales = (float *)(void *)(scratch + layout.scales),
-                 .sums = (float *)(void *)(scratch + layout.sums)},
+        .int8 = (phi3_int8_block *)(void *)(scratch + layout.int8),
         .bfloat16 = (uint16_t *)(void *)(scratch + layout.bfloat16),
         .few_rows_chunk = few_rows_chunk(weight->n_rows, n_threads),
-        .many_rows_chunk = phi3_matrix_panel_rows(weight, n_threads),
+        .many_rows_chunk = phi3_matrix_gemm_rows(weight, n_threads),
         .threads_scratch = scratch + layout.threads,
         .thread_size = layout.thread_size,
         .status = PHI3_OK,

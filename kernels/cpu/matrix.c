@@ -8,6 +8,7 @@
 #include "error.h"
 #include "gemm.h"
 #include "isa.h"
+#include "kernels/host_memory.h"
 #include "kernels/matrix_parts.h"
 #include "parallel.h"
 
@@ -21,50 +22,128 @@ enum { MAX_ROWS_BEFORE_BF16 = 8, MAX_FLOAT_ROWS = 1 << 20 };
 
 enum { PANEL_BYTES = 512 * 1024, CACHE_LINE = 64 };
 
-phi3_status phi3_cpu_matrix_create(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
-                                   const void *packed, phi3_matrix **matrix, phi3_error *error)
+/* ---- Packing --------------------------------------------------------------------------------- */
+
+static size_t count_panels(const phi3_tensor *part)
 {
-    (void)packed;
-    size_t n_rows = 0;
-    PHI3_TRY(phi3_parts_check(parts, n_parts, &n_rows, error));
-    PHI3_TRY(phi3_gemm_prepare(error));
-    phi3_matrix *created = malloc(sizeof *created + n_parts * sizeof *parts);
-    if (!created)
-        return phi3_fail_memory(error, "a weight matrix");
-    created->n_rows = n_rows;
-    created->n_columns = parts[0].n_columns;
-    created->compute = compute;
-    created->n_parts = n_parts;
-    memcpy(created->parts, parts, n_parts * sizeof *parts);
-    *matrix = created;
-    return PHI3_OK;
+    return (part->n_rows + PHI3_PANEL_ROWS - 1) / PHI3_PANEL_ROWS;
+}
+
+/* Bytes of a part's panels; 0: it is read in place. */
+static size_t packed_part_size(const phi3_tensor *part, phi3_compute compute)
+{
+    if (compute == PHI3_COMPUTE_FLOAT32)
+        return 0;
+    return count_panels(part) * phi3_panel_bytes(part->dtype, part->n_columns);
 }
 
 size_t phi3_cpu_matrix_packed_size(const phi3_tensor *parts, size_t n_parts, phi3_compute compute)
 {
-    (void)parts, (void)n_parts, (void)compute;
-    return 0;
+    size_t size = 0;
+    for (size_t p = 0; p < n_parts; p++)
+        size += packed_part_size(&parts[p], compute);
+    return size;
+}
+
+typedef struct packing {
+    const phi3_tensor *part;
+    uint8_t *out; /* the part's panels */
+} packing;
+
+static void pack_panel(void *context, size_t panel, int thread)
+{
+    (void)thread;
+    const packing *p = context;
+    size_t bytes = phi3_panel_bytes(p->part->dtype, p->part->n_columns);
+    phi3_pack_panel(p->part, panel, p->out + panel * bytes);
 }
 
 void phi3_cpu_matrix_pack(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
                           int n_threads, void *packed)
 {
-    (void)parts, (void)n_parts, (void)compute, (void)n_threads, (void)packed;
+    uint8_t *out = packed;
+    for (size_t p = 0; p < n_parts; p++) {
+        size_t size = packed_part_size(&parts[p], compute);
+        packing part = {&parts[p], out};
+        if (size)
+            phi3_parallel(n_threads, count_panels(&parts[p]), pack_panel, &part);
+        out += size;
+    }
+}
+
+/* ---- Creation -------------------------------------------------------------------------------- */
+
+/* Packs for itself when nobody has. */
+static phi3_status pack_own(phi3_matrix *matrix, const uint8_t **packed, phi3_error *error)
+{
+    size_t size = phi3_cpu_matrix_packed_size(matrix->parts, matrix->n_parts, matrix->compute);
+    if (!size || *packed)
+        return PHI3_OK;
+    matrix->own = phi3_host_allocate(size);
+    if (!matrix->own)
+        return phi3_fail_memory(error, "packed weights");
+    phi3_cpu_matrix_pack(matrix->parts, matrix->n_parts, matrix->compute, phi3_default_threads(),
+                         matrix->own);
+    *packed = matrix->own;
+    return PHI3_OK;
+}
+
+static void find_panels(phi3_matrix *matrix, const uint8_t *packed)
+{
+    for (size_t p = 0; p < matrix->n_parts; p++) {
+        size_t size = packed_part_size(&matrix->parts[p], matrix->compute);
+        matrix->panels[p] = size ? packed : NULL;
+        packed += size;
+    }
+}
+
+phi3_status phi3_cpu_matrix_create(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
+                                   const void *packed, phi3_matrix **matrix, phi3_error *error)
+{
+    size_t n_rows = 0;
+    PHI3_TRY(phi3_parts_check(parts, n_parts, &n_rows, error));
+    PHI3_TRY(phi3_gemm_prepare(error));
+    phi3_matrix *created = calloc(1, sizeof *created + n_parts * sizeof *parts);
+    const uint8_t **panels = malloc(n_parts * sizeof *panels), *first = packed;
+    if (!created || !panels) {
+        free(created);
+        free(panels);
+        return phi3_fail_memory(error, "a weight matrix");
+    }
+    created->n_rows = n_rows;
+    created->n_columns = parts[0].n_columns;
+    created->compute = compute;
+    created->panels = panels;
+    created->n_parts = n_parts;
+    memcpy(created->parts, parts, n_parts * sizeof *parts);
+    phi3_status status = pack_own(created, &first, error);
+    if (status != PHI3_OK) {
+        phi3_cpu_matrix_free(created);
+        return status;
+    }
+    find_panels(created, first);
+    *matrix = created;
+    return PHI3_OK;
 }
 
 void phi3_cpu_matrix_free(phi3_matrix *matrix)
 {
+    phi3_host_release(matrix->own);
+    free(matrix->panels);
     free(matrix);
 }
 
-phi3_way phi3_matrix_way(const phi3_matrix *matrix, const phi3_tensor *part, size_t n_rows)
+/* ---- Ways ------------------------------------------------------------------------------------ */
+
+phi3_way phi3_matrix_way(const phi3_matrix *matrix, size_t part, size_t n_rows)
 {
-    bool exact = matrix->compute == PHI3_COMPUTE_FLOAT32;
-    if (!exact && phi3_cpu_kernels_current()->int8_product[part->dtype])
+    if (matrix->panels[part])
         return PHI3_WAY_INT8;
-    bool bfloat16 = !exact && part->dtype != PHI3_F32 && phi3_isa_current() == PHI3_ISA_AVX512_BF16;
+    phi3_dtype dtype = matrix->parts[part].dtype;
+    bool exact = matrix->compute == PHI3_COMPUTE_FLOAT32;
+    bool bfloat16 = !exact && dtype != PHI3_F32 && phi3_isa_current() == PHI3_ISA_AVX512_BF16;
     if (n_rows <= (bfloat16 ? MAX_ROWS_BEFORE_BF16 : MAX_FLOAT_ROWS))
-        return phi3_dtype_traits(part->dtype)->block_size == 1 ? PHI3_WAY_FLOAT : PHI3_WAY_EXPANDED;
+        return phi3_dtype_traits(dtype)->block_size == 1 ? PHI3_WAY_FLOAT : PHI3_WAY_EXPANDED;
     return bfloat16 ? PHI3_WAY_GEMM_BF16 : PHI3_WAY_GEMM_F32;
 }
 
@@ -72,7 +151,7 @@ phi3_ways phi3_matrix_ways(const phi3_matrix *matrix, size_t n_rows)
 {
     phi3_ways ways = {false, false, false};
     for (size_t p = 0; p < matrix->n_parts; p++) {
-        phi3_way way = phi3_matrix_way(matrix, &matrix->parts[p], n_rows);
+        phi3_way way = phi3_matrix_way(matrix, p, n_rows);
         ways.int8 |= way == PHI3_WAY_INT8;
         ways.bfloat16 |= way == PHI3_WAY_GEMM_BF16;
         ways.panels |= way == PHI3_WAY_GEMM_BF16 || way == PHI3_WAY_GEMM_F32;
@@ -98,37 +177,27 @@ static size_t smaller(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-size_t phi3_matrix_padded_columns(const phi3_matrix *matrix)
-{
-    return (matrix->n_columns + PHI3_INT8_GROUP - 1) / PHI3_INT8_GROUP * PHI3_INT8_GROUP;
-}
-
-size_t phi3_matrix_panel_rows(const phi3_matrix *matrix, int n_threads)
+size_t phi3_matrix_gemm_rows(const phi3_matrix *matrix, int n_threads)
 {
     size_t cached = PANEL_BYTES / (matrix->n_columns * sizeof(uint16_t));
     size_t share = matrix->n_rows / (2 * (size_t)n_threads);
-    size_t rows = smaller(smaller(cached, share), PHI3_PANEL_ROWS) / 16 * 16;
+    size_t rows = smaller(smaller(cached, share), PHI3_GEMM_ROWS) / 16 * 16;
     return rows < 32 ? 32 : rows;
 }
 
 phi3_linear_layout phi3_matrix_layout(const phi3_matrix *matrix, size_t n_rows, int n_threads)
 {
     phi3_ways ways = phi3_matrix_ways(matrix, n_rows);
-    size_t padded = phi3_matrix_padded_columns(matrix);
-    size_t int8_rows = ways.int8 ? n_rows : 0;
-    size_t block_numbers = lines(int8_rows * (padded / PHI3_INT8_BLOCK) * sizeof(float));
+    size_t blocks = ways.int8 ? n_rows * (matrix->n_columns / 32) : 0;
     size_t bfloat16 = ways.bfloat16 ? n_rows * matrix->n_columns * sizeof(uint16_t) : 0;
-    size_t panel = phi3_matrix_panel_rows(matrix, n_threads) * matrix->n_columns * sizeof(float);
+    size_t gemm = phi3_matrix_gemm_rows(matrix, n_threads) * matrix->n_columns * sizeof(float);
     size_t tile = PHI3_TILE_ROWS * PHI3_TILE_COLUMNS * sizeof(float);
-    size_t float_size = lines(tile + (ways.panels ? panel : 0));
-    size_t int8_size =
-        ways.int8 ? lines(padded / PHI3_INT8_GROUP * PHI3_INT8_SCRATCH_PER_GROUP) : 0;
-    phi3_linear_layout layout = {.codes = 0};
-    layout.scales = layout.codes + lines(int8_rows * padded);
-    layout.sums = layout.scales + block_numbers;
-    layout.bfloat16 = layout.sums + block_numbers;
+    size_t float_size = lines(tile + (ways.panels ? gemm : 0));
+    size_t sums = smaller(n_rows, PHI3_INT8_ROWS) * PHI3_PANEL_ROWS * sizeof(float);
+    phi3_linear_layout layout = {.int8 = 0};
+    layout.bfloat16 = layout.int8 + lines(blocks * sizeof(phi3_int8_block));
     layout.threads = layout.bfloat16 + lines(bfloat16);
-    layout.thread_size = float_size > int8_size ? float_size : int8_size;
+    layout.thread_size = float_size > sums ? float_size : sums;
     layout.total = layout.threads + (size_t)n_threads * layout.thread_size;
     return layout;
 }

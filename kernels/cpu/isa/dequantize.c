@@ -15,11 +15,11 @@
 INLINE void expand_group(const format f, const uint8_t *group, float *out)
 {
     float scales[16], mins[8];
-    f.scales(group, GROUP_BLOCKS, scales, mins);
+    f.scales(group, scales, mins);
     UNROLL_STEPS
     for (int step = 0; step < STEPS; step++) {
         uint8_t codes[VECTOR_BYTES];
-        bytes vector = f.codes(group, step, GROUP_BLOCKS);
+        bytes vector = f.codes(group, step);
         memcpy(codes, &vector, sizeof codes);
         for (int i = 0; i < VECTOR_BYTES; i += LANES) {
             int element = step * VECTOR_BYTES + i;
@@ -36,7 +36,7 @@ INLINE void expand_group(const format f, const uint8_t *group, float *out)
 INLINE size_t expand_groups(const format f, const uint8_t *row, size_t n_columns, float *out)
 {
     size_t done = 0;
-    for (; done + PHI3_INT8_GROUP <= n_columns; done += PHI3_INT8_GROUP, row += f.group_bytes)
+    for (; done + GROUP <= n_columns; done += GROUP, row += f.group_bytes)
         expand_group(f, row, out + done);
     return done;
 }

@@ -1,9 +1,8 @@
 /*
- * formats.h - how the quantised formats unpack into vectors.
+ * formats.h - how the quantised formats unpack into vectors, for dequantize.c.
  *
  * Work goes by groups of 256 elements: eight blocks of 32, or one of 256. A `format` says how the
- * codes and the scales of a group are taken apart; the products (int8.c) and the expansion to
- * float32 (dequantize.c) are written once over it. All members are known to the compiler where
+ * codes and the scales of a group are taken apart. All members are known to the compiler where
  * they are used.
  */
 #ifndef PHI3_ISA_FORMATS_H
@@ -14,8 +13,9 @@
 #include "simd.h"
 
 enum {
-    STEPS = PHI3_INT8_GROUP / VECTOR_BYTES, /* vectors in a group */
-    GROUP_BLOCKS = PHI3_INT8_GROUP / 32
+    GROUP = 256,
+    GROUP_BLOCKS = GROUP / 32,
+    STEPS = GROUP / VECTOR_BYTES /* vectors in a group */
 };
 
 /* Before a loop over steps: shifts and places in a block become constants. */
@@ -28,169 +28,147 @@ enum {
 /* An element is scale * (code - zero) + min. */
 typedef struct format {
     size_t group_bytes;
-    int zero;          /* subtracted from every code */
-    bool wide;         /* codes go above 127 */
-    bool has_mins;     /* a number is added to every weight of a block */
-    bool half_blocks;  /* scales count for 16 elements, not 32 */
-    bool small_blocks; /* blocks of 32: a row's last group may have fewer than eight */
+    int zero;         /* subtracted from every code */
+    bool has_mins;    /* a number is added to every weight of a block */
+    bool half_blocks; /* scales count for 16 elements, not 32 */
 
-    /* The scales [8 or 16] and mins [8] of a group that has n_blocks blocks; zeros above. */
-    void (*scales)(const uint8_t *group, size_t n_blocks, float *scales, float *mins);
+    /* The scales [8 or 16] and mins [8] of a group. */
+    void (*scales)(const uint8_t *group, float *scales, float *mins);
     /* The codes of vector number `step` of the group. */
-    bytes (*codes)(const uint8_t *group, int step, size_t n_blocks);
+    bytes (*codes)(const uint8_t *group, int step);
 } format;
 
 /* ---- Formats of blocks of 32 ----------------------------------------------------------------- */
 
-/* Eight float16 numbers, one per block; zeros for blocks that the group does not have. */
-INLINE void block_numbers(const uint8_t *from, size_t block_bytes, size_t n_blocks, float *numbers)
+/* Eight float16 numbers, one per block. */
+INLINE void block_numbers(const uint8_t *from, size_t block_bytes, float *numbers)
 {
-    if (n_blocks == GROUP_BLOCKS) {
-        store8(numbers, load_float16_strided(from, block_bytes));
-        return;
-    }
-    for (size_t b = 0; b < GROUP_BLOCKS; b++)
-        numbers[b] = b < n_blocks ? phi3_load_f16(from + b * block_bytes) : 0;
+    store8(numbers, load_float16_strided(from, block_bytes));
 }
 
-/* From the first block of a vector to its second: 0 at the end of a row of an odd number of blocks,
- * where the block is taken twice and x has only zeros for it. */
-INLINE size_t has_next(int step, size_t n_blocks)
-{
-    return (size_t)(step * BLOCKS + 1) < n_blocks;
-}
-
-INLINE void scales_q4_0(const uint8_t *group, size_t n_blocks, float *scales, float *mins)
+INLINE void scales_q4_0(const uint8_t *group, float *scales, float *mins)
 {
     (void)mins;
-    block_numbers(group, sizeof(phi3_block_q4_0), n_blocks, scales);
+    block_numbers(group, sizeof(phi3_block_q4_0), scales);
 }
 
-INLINE bytes codes_q4_0(const uint8_t *group, int step, size_t n_blocks)
+INLINE bytes codes_q4_0(const uint8_t *group, int step)
 {
     const phi3_block_q4_0 *a = (const phi3_block_q4_0 *)group + step * BLOCKS;
-    const phi3_block_q4_0 *b = a + has_next(step, n_blocks);
+    const phi3_block_q4_0 *b = a + BLOCKS - 1;
     return load_nibbles(a->codes, b->codes);
 }
 
 static const format format_q4_0 = {
     .group_bytes = GROUP_BLOCKS * sizeof(phi3_block_q4_0),
-    .small_blocks = true,
     .zero = 8,
     .scales = scales_q4_0,
     .codes = codes_q4_0,
 };
 
-INLINE void scales_q4_1(const uint8_t *group, size_t n_blocks, float *scales, float *mins)
+INLINE void scales_q4_1(const uint8_t *group, float *scales, float *mins)
 {
-    block_numbers(group, sizeof(phi3_block_q4_1), n_blocks, scales);
-    block_numbers(group + 2, sizeof(phi3_block_q4_1), n_blocks, mins);
+    block_numbers(group, sizeof(phi3_block_q4_1), scales);
+    block_numbers(group + 2, sizeof(phi3_block_q4_1), mins);
 }
 
-INLINE bytes codes_q4_1(const uint8_t *group, int step, size_t n_blocks)
+INLINE bytes codes_q4_1(const uint8_t *group, int step)
 {
     const phi3_block_q4_1 *a = (const phi3_block_q4_1 *)group + step * BLOCKS;
-    const phi3_block_q4_1 *b = a + has_next(step, n_blocks);
+    const phi3_block_q4_1 *b = a + BLOCKS - 1;
     return load_nibbles(a->codes, b->codes);
 }
 
 static const format format_q4_1 = {
     .group_bytes = GROUP_BLOCKS * sizeof(phi3_block_q4_1),
-    .small_blocks = true,
     .has_mins = true,
     .scales = scales_q4_1,
     .codes = codes_q4_1,
 };
 
-INLINE void scales_q5_0(const uint8_t *group, size_t n_blocks, float *scales, float *mins)
+INLINE void scales_q5_0(const uint8_t *group, float *scales, float *mins)
 {
     (void)mins;
-    block_numbers(group, sizeof(phi3_block_q5_0), n_blocks, scales);
+    block_numbers(group, sizeof(phi3_block_q5_0), scales);
 }
 
-INLINE bytes codes_q5_0(const uint8_t *group, int step, size_t n_blocks)
+INLINE bytes codes_q5_0(const uint8_t *group, int step)
 {
     const phi3_block_q5_0 *a = (const phi3_block_q5_0 *)group + step * BLOCKS;
-    const phi3_block_q5_0 *b = a + has_next(step, n_blocks);
+    const phi3_block_q5_0 *b = a + BLOCKS - 1;
     return load_nibbles(a->codes, b->codes) |
            spread_bits(phi3_load_u32(a->high), phi3_load_u32(b->high), 16);
 }
 
 static const format format_q5_0 = {
     .group_bytes = GROUP_BLOCKS * sizeof(phi3_block_q5_0),
-    .small_blocks = true,
     .zero = 16,
     .scales = scales_q5_0,
     .codes = codes_q5_0,
 };
 
-INLINE void scales_q5_1(const uint8_t *group, size_t n_blocks, float *scales, float *mins)
+INLINE void scales_q5_1(const uint8_t *group, float *scales, float *mins)
 {
-    block_numbers(group, sizeof(phi3_block_q5_1), n_blocks, scales);
-    block_numbers(group + 2, sizeof(phi3_block_q5_1), n_blocks, mins);
+    block_numbers(group, sizeof(phi3_block_q5_1), scales);
+    block_numbers(group + 2, sizeof(phi3_block_q5_1), mins);
 }
 
-INLINE bytes codes_q5_1(const uint8_t *group, int step, size_t n_blocks)
+INLINE bytes codes_q5_1(const uint8_t *group, int step)
 {
     const phi3_block_q5_1 *a = (const phi3_block_q5_1 *)group + step * BLOCKS;
-    const phi3_block_q5_1 *b = a + has_next(step, n_blocks);
+    const phi3_block_q5_1 *b = a + BLOCKS - 1;
     return load_nibbles(a->codes, b->codes) |
            spread_bits(phi3_load_u32(a->high), phi3_load_u32(b->high), 16);
 }
 
 static const format format_q5_1 = {
     .group_bytes = GROUP_BLOCKS * sizeof(phi3_block_q5_1),
-    .small_blocks = true,
     .has_mins = true,
     .scales = scales_q5_1,
     .codes = codes_q5_1,
 };
 
-INLINE void scales_q8_0(const uint8_t *group, size_t n_blocks, float *scales, float *mins)
+INLINE void scales_q8_0(const uint8_t *group, float *scales, float *mins)
 {
     (void)mins;
-    block_numbers(group, sizeof(phi3_block_q8_0), n_blocks, scales);
+    block_numbers(group, sizeof(phi3_block_q8_0), scales);
 }
 
 /* Signed codes become unsigned ones that are 128 higher. */
-INLINE bytes codes_q8_0(const uint8_t *group, int step, size_t n_blocks)
+INLINE bytes codes_q8_0(const uint8_t *group, int step)
 {
     const phi3_block_q8_0 *a = (const phi3_block_q8_0 *)group + step * BLOCKS;
-    const phi3_block_q8_0 *b = a + has_next(step, n_blocks);
+    const phi3_block_q8_0 *b = a + BLOCKS - 1;
     return load_blocks(a->codes, b->codes) ^ 128;
 }
 
 static const format format_q8_0 = {
     .group_bytes = GROUP_BLOCKS * sizeof(phi3_block_q8_0),
-    .small_blocks = true,
     .zero = 128,
-    .wide = true,
     .scales = scales_q8_0,
     .codes = codes_q8_0,
 };
 
-INLINE void scales_iq4_nl(const uint8_t *group, size_t n_blocks, float *scales, float *mins)
+INLINE void scales_iq4_nl(const uint8_t *group, float *scales, float *mins)
 {
     (void)mins;
-    block_numbers(group, sizeof(phi3_block_iq4_nl), n_blocks, scales);
+    block_numbers(group, sizeof(phi3_block_iq4_nl), scales);
 }
 
 /* phi3_iq4_values, 128 higher. */
 static const uint8_t iq4_codes[16] = {1,   24,  45,  63,  79,  93,  106, 118,
                                       129, 141, 153, 166, 181, 197, 217, 241};
 
-INLINE bytes codes_iq4_nl(const uint8_t *group, int step, size_t n_blocks)
+INLINE bytes codes_iq4_nl(const uint8_t *group, int step)
 {
     const phi3_block_iq4_nl *a = (const phi3_block_iq4_nl *)group + step * BLOCKS;
-    const phi3_block_iq4_nl *b = a + has_next(step, n_blocks);
+    const phi3_block_iq4_nl *b = a + BLOCKS - 1;
     return look_up(iq4_codes, load_nibbles(a->codes, b->codes));
 }
 
 static const format format_iq4_nl = {
     .group_bytes = GROUP_BLOCKS * sizeof(phi3_block_iq4_nl),
-    .small_blocks = true,
     .zero = 128,
-    .wide = true,
     .scales = scales_iq4_nl,
     .codes = codes_iq4_nl,
 };
@@ -208,9 +186,8 @@ INLINE void unpack_scales(const uint8_t packed[12], uint64_t *scales, uint64_t *
     *mins = (low_mins & 0x3f3f3f3f) | (uint64_t)high_mins << 32;
 }
 
-INLINE void scales_q4_k(const uint8_t *group, size_t n_blocks, float *scales, float *mins)
+INLINE void scales_q4_k(const uint8_t *group, float *scales, float *mins)
 {
-    (void)n_blocks;
     const phi3_block_q4_k *block = (const phi3_block_q4_k *)group;
     uint64_t packed_scales, packed_mins;
     unpack_scales(block->scales, &packed_scales, &packed_mins);
@@ -218,9 +195,8 @@ INLINE void scales_q4_k(const uint8_t *group, size_t n_blocks, float *scales, fl
     store8(mins, unsigned_bytes_to_floats(packed_mins) * -phi3_load_f16(block->dmin));
 }
 
-INLINE bytes codes_q4_k(const uint8_t *group, int step, size_t n_blocks)
+INLINE bytes codes_q4_k(const uint8_t *group, int step)
 {
-    (void)n_blocks;
     const phi3_block_q4_k *block = (const phi3_block_q4_k *)group;
     int b = step * BLOCKS;
     return load_planes(block->codes + b / 2 * 32, b % 2 / BLOCKS, 4);
@@ -234,9 +210,8 @@ static const format format_q4_k = {
 };
 
 /* The first fields of q5_k are those of q4_k. */
-INLINE bytes codes_q5_k(const uint8_t *group, int step, size_t n_blocks)
+INLINE bytes codes_q5_k(const uint8_t *group, int step)
 {
-    (void)n_blocks;
     const phi3_block_q5_k *block = (const phi3_block_q5_k *)group;
     int b = step * BLOCKS;
     return load_planes(block->codes + b / 2 * 32, b % 2 / BLOCKS, 4) |
@@ -250,18 +225,17 @@ static const format format_q5_k = {
     .codes = codes_q5_k,
 };
 
-INLINE void scales_q6_k(const uint8_t *group, size_t n_blocks, float *scales, float *mins)
+INLINE void scales_q6_k(const uint8_t *group, float *scales, float *mins)
 {
-    (void)n_blocks, (void)mins;
+    (void)mins;
     const phi3_block_q6_k *block = (const phi3_block_q6_k *)group;
     float d = phi3_load_f16(block->d);
     store8(scales, signed_bytes_to_floats(block->scales) * d);
     store8(scales + 8, signed_bytes_to_floats(block->scales + 8) * d);
 }
 
-INLINE bytes codes_q6_k(const uint8_t *group, int step, size_t n_blocks)
+INLINE bytes codes_q6_k(const uint8_t *group, int step)
 {
-    (void)n_blocks;
     const phi3_block_q6_k *block = (const phi3_block_q6_k *)group;
     int run = step * BLOCKS / 4, quarter = step * BLOCKS % 4;
     bytes low = load_bytes(block->codes + 64 * run + quarter % 2 * 32);
@@ -277,9 +251,9 @@ static const format format_q6_k = {
     .codes = codes_q6_k,
 };
 
-INLINE void scales_q3_k(const uint8_t *group, size_t n_blocks, float *scales, float *mins)
+INLINE void scales_q3_k(const uint8_t *group, float *scales, float *mins)
 {
-    (void)n_blocks, (void)mins;
+    (void)mins;
     const phi3_block_q3_k *block = (const phi3_block_q3_k *)group;
     int8_t numbers[16];
     for (int s = 0; s < 16; s++) {
@@ -292,9 +266,8 @@ INLINE void scales_q3_k(const uint8_t *group, size_t n_blocks, float *scales, fl
     store8(scales + 8, signed_bytes_to_floats(numbers + 8) * d);
 }
 
-INLINE bytes codes_q3_k(const uint8_t *group, int step, size_t n_blocks)
+INLINE bytes codes_q3_k(const uint8_t *group, int step)
 {
-    (void)n_blocks;
     const phi3_block_q3_k *block = (const phi3_block_q3_k *)group;
     int run = step * BLOCKS / 4, quarter = step * BLOCKS % 4;
     return load_planes(block->codes + 32 * run, quarter / BLOCKS, 2) |
@@ -309,9 +282,9 @@ static const format format_q3_k = {
     .codes = codes_q3_k,
 };
 
-INLINE void scales_iq4_xs(const uint8_t *group, size_t n_blocks, float *scales, float *mins)
+INLINE void scales_iq4_xs(const uint8_t *group, float *scales, float *mins)
 {
-    (void)n_blocks, (void)mins;
+    (void)mins;
     const phi3_block_iq4_xs *block = (const phi3_block_iq4_xs *)group;
     float d = phi3_load_f16(block->d);
     uint32_t low = phi3_load_u32(block->scales_low), high = phi3_load_u16(block->scales_high);
@@ -319,9 +292,8 @@ INLINE void scales_iq4_xs(const uint8_t *group, size_t n_blocks, float *scales, 
         scales[b] = d * (float)((int)((low >> (4 * b) & 15) | (high >> (2 * b) & 3) << 4) - 32);
 }
 
-INLINE bytes codes_iq4_xs(const uint8_t *group, int step, size_t n_blocks)
+INLINE bytes codes_iq4_xs(const uint8_t *group, int step)
 {
-    (void)n_blocks;
     const uint8_t *codes = ((const phi3_block_iq4_xs *)group)->codes + 16 * BLOCKS * step;
     return look_up(iq4_codes, load_nibbles(codes, codes + 16 * (BLOCKS - 1)));
 }
@@ -329,7 +301,6 @@ INLINE bytes codes_iq4_xs(const uint8_t *group, int step, size_t n_blocks)
 static const format format_iq4_xs = {
     .group_bytes = sizeof(phi3_block_iq4_xs),
     .zero = 128,
-    .wide = true,
     .scales = scales_iq4_xs,
     .codes = codes_iq4_xs,
 };

@@ -13,12 +13,13 @@ bool ISA_NAME(phi3_quantize_weights)(phi3_dtype dtype, const float *row, size_t 
                                      void *out);
 
 /* int8.c */
-void ISA_NAME(phi3_quantize_row)(const float *x, size_t n_columns, size_t row,
-                                 const phi3_int8_rows *out);
-phi3_int8_product ISA_NAME(phi3_product_q4_0), ISA_NAME(phi3_product_q4_1),
+void ISA_NAME(phi3_quantize_activations)(const float *x, size_t n_blocks, size_t stride,
+                                         phi3_int8_block *out);
+phi3_panel_product ISA_NAME(phi3_product_q4_0), ISA_NAME(phi3_product_q4_1),
     ISA_NAME(phi3_product_q5_0), ISA_NAME(phi3_product_q5_1), ISA_NAME(phi3_product_q8_0),
-    ISA_NAME(phi3_product_q3_k), ISA_NAME(phi3_product_q4_k), ISA_NAME(phi3_product_q5_k),
-    ISA_NAME(phi3_product_q6_k), ISA_NAME(phi3_product_iq4_nl), ISA_NAME(phi3_product_iq4_xs);
+    ISA_NAME(phi3_product_q2_k), ISA_NAME(phi3_product_q3_k), ISA_NAME(phi3_product_q4_k),
+    ISA_NAME(phi3_product_q5_k), ISA_NAME(phi3_product_q6_k), ISA_NAME(phi3_product_iq4_nl),
+    ISA_NAME(phi3_product_iq4_xs);
 
 /* float.c */
 void ISA_NAME(phi3_float_product)(const phi3_float_rows *w, const phi3_float_rows *x,

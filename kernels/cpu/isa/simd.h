@@ -36,6 +36,7 @@ typedef int32_t ints __attribute__((vector_size(VECTOR_BYTES)));
 typedef uint32_t uints __attribute__((vector_size(VECTOR_BYTES)));
 typedef uint8_t bytes __attribute__((vector_size(VECTOR_BYTES)));
 typedef int16_t shorts __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint16_t unsigned_shorts __attribute__((vector_size(VECTOR_BYTES)));
 typedef uint16_t halves __attribute__((vector_size(VECTOR_BYTES / 2)));
 typedef float floats8 __attribute__((vector_size(32))); /* one number per block of a group */
 
@@ -90,6 +91,11 @@ INLINE floats splat(float value)
 INLINE bytes splat_byte(uint8_t value)
 {
     return value - (bytes){0};
+}
+
+INLINE ints splat_int(int32_t value)
+{
+    return value - (ints){0};
 }
 
 /* ---- Floats ---------------------------------------------------------------------------------- */
@@ -267,6 +273,17 @@ INLINE floats8 signed_bytes_to_floats(const int8_t from[8])
 #endif
 }
 
+/* LANES signed bytes as floats. */
+INLINE floats lane_signed_bytes_to_floats(const uint8_t *from)
+{
+#if defined(__AVX512F__)
+    __m128i packed = _mm_loadu_si128((const void *)from);
+    return (floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(packed));
+#else
+    return (floats)signed_bytes_to_floats((const int8_t *)from);
+#endif
+}
+
 /* LANES bytes as floats. */
 INLINE floats lane_bytes_to_floats(const uint8_t *from)
 {
@@ -278,6 +295,23 @@ INLINE floats lane_bytes_to_floats(const uint8_t *from)
     memcpy(&packed, from, sizeof packed);
     return (floats)unsigned_bytes_to_floats(packed);
 #endif
+}
+
+/* The low and the high halves of LANES bytes as floats. */
+INLINE floats low_nibbles_to_floats(const uint8_t *from)
+{
+    uint8_t low[LANES];
+    for (int i = 0; i < LANES; i++)
+        low[i] = from[i] & 15;
+    return lane_bytes_to_floats(low);
+}
+
+INLINE floats high_nibbles_to_floats(const uint8_t *from)
+{
+    uint8_t high[LANES];
+    for (int i = 0; i < LANES; i++)
+        high[i] = from[i] >> 4;
+    return lane_bytes_to_floats(high);
 }
 
 INLINE void store8(float *to, floats8 v)
@@ -389,94 +423,51 @@ INLINE bytes load_planes(const void *from, int step, int width)
 
 /* ---- Integer products ------------------------------------------------------------------------ */
 
-/* Lane i: sum + codes[4i..4i+3] . x[4i..4i+3]; codes unsigned, at most 127; x signed. */
+#if defined(__AVX2__)
+/* Lane i of 16 bits: codes[2i] x[2i] + codes[2i + 1] x[2i + 1]; codes unsigned, at most 127 so that
+ * it cannot saturate, x signed. */
+INLINE shorts dot_pairs(bytes codes, bytes x)
+{
+#if defined(__AVX512BW__)
+    return (shorts)_mm512_maddubs_epi16((__m512i)codes, (__m512i)x);
+#else
+    return (shorts)_mm256_maddubs_epi16((__m256i)codes, (__m256i)x);
+#endif
+}
+
+/* Lane i of 32 bits: pairs[2i] + pairs[2i + 1]. */
+INLINE ints add_pairs(shorts pairs)
+{
+#if defined(__AVX512BW__)
+    return (ints)_mm512_madd_epi16((__m512i)pairs, _mm512_set1_epi16(1));
+#else
+    return (ints)_mm256_madd_epi16((__m256i)pairs, _mm256_set1_epi16(1));
+#endif
+}
+#endif
+
+/* Lane i: sum + codes[4i..4i+3] . x[4i..4i+3]; codes unsigned, up to 255; x signed. */
 INLINE ints dot_codes(ints sum, bytes codes, bytes x)
 {
 #if defined(__AVX512VNNI__)
     return (ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)codes, (__m512i)x);
-#elif defined(__AVX512BW__)
-    __m512i pairs = _mm512_maddubs_epi16((__m512i)codes, (__m512i)x);
-    return sum + (ints)_mm512_madd_epi16(pairs, _mm512_set1_epi16(1));
-#elif defined(__AVX2__)
-    __m256i pairs = _mm256_maddubs_epi16((__m256i)codes, (__m256i)x);
-    return sum + (ints)_mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
 #else
-    for (int i = 0; i < 32; i += 8) {
-        ints c = (ints)((uints)codes >> i & 255);
-        ints s = (ints)((uints)x << (24 - i)) >> 24;
-        sum += c * s;
-    }
-    return sum;
-#endif
-}
-
-/* The same for codes up to 255, where pairs of products would not fit 16 bits. */
-INLINE ints dot_wide_codes(ints sum, bytes codes, bytes x)
-{
-#if defined(__AVX512VNNI__) || !defined(__AVX2__)
-    return dot_codes(sum, codes, x);
-#else
-    shorts even = (shorts)codes & 255, odd = (shorts)((uints)codes >> 8 & 0x00ff00ff);
+    /* Even and odd bytes apart: a product fits 16 bits, a sum of two need not. */
+    shorts even = (shorts)codes & 255, odd = (shorts)((unsigned_shorts)codes >> 8);
     shorts x_even = (shorts)x << 8 >> 8, x_odd = (shorts)x >> 8;
 #if defined(__AVX512BW__)
     sum += (ints)_mm512_madd_epi16((__m512i)even, (__m512i)x_even);
     return sum + (ints)_mm512_madd_epi16((__m512i)odd, (__m512i)x_odd);
-#else
+#elif defined(__AVX2__)
     sum += (ints)_mm256_madd_epi16((__m256i)even, (__m256i)x_even);
     return sum + (ints)_mm256_madd_epi16((__m256i)odd, (__m256i)x_odd);
-#endif
-#endif
-}
-
-/* Spreads per-block numbers over the lanes of vector number `step` of a group: each lane holds 4
- * elements, so a number per 32 elements fills 8 lanes and one per 16 fills 4. */
-INLINE floats spread_blocks(const float numbers[8], int step)
-{
-#if defined(__AVX512F__)
-    floats v = splat(numbers[2 * step]);
-    return (floats)_mm512_mask_broadcastss_ps((__m512)v, 0xff00,
-                                              _mm_load_ss(numbers + 2 * step + 1));
 #else
-    return splat(numbers[step]);
+    ints products[2] = {(ints)(even * x_even), (ints)(odd * x_odd)};
+    for (int i = 0; i < 2; i++)
+        sum += (products[i] << 16 >> 16) + (products[i] >> 16);
+    return sum;
 #endif
-}
-
-INLINE floats spread_half_blocks(const float numbers[16], int step)
-{
-#if defined(__AVX512F__)
-    __m512 four = _mm512_broadcast_f32x4(_mm_loadu_ps(numbers + 4 * step));
-    const __m512i lane = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-    return (floats)_mm512_permutexvar_ps(lane, four);
-#else
-    float a = numbers[2 * step], b = numbers[2 * step + 1];
-    return (floats){a, a, a, a, b, b, b, b};
 #endif
-}
-
-/* The BLOCKS numbers at `from`, each `times` times, over and over. */
-INLINE floats repeat_blocks(const float *from, int times)
-{
-#if defined(__AVX512F__)
-    if (times == 1) {
-        double pair;
-        memcpy(&pair, from, sizeof pair);
-        return (floats)_mm512_set1_pd(pair);
-    }
-    floats v = splat(from[0]);
-    return (floats)_mm512_mask_broadcastss_ps((__m512)v, 0xcccc, _mm_load_ss(from + 1));
-#else
-    (void)times;
-    return splat(from[0]);
-#endif
-}
-
-/* Numbers first to first + count - 1 of v, each over an equal share of the lanes. */
-INLINE floats spread_run(floats v, int first, int count)
-{
-    ints lane;
-    for (int i = 0; i < LANES; i++)
-        lane[i] = first + i * count / LANES;
-    return __builtin_shuffle(v, lane);
 }
 
 #endif

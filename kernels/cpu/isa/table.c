@@ -4,14 +4,15 @@
 const phi3_cpu_kernels ISA_NAME(phi3_cpu_kernels) = {
     .dequantize_row = ISA_NAME(phi3_dequantize_row),
     .quantize_weights = ISA_NAME(phi3_quantize_weights),
-    .quantize_row = ISA_NAME(phi3_quantize_row),
-    .int8_product =
+    .quantize_activations = ISA_NAME(phi3_quantize_activations),
+    .panel_product =
         {
             [PHI3_Q4_0] = ISA_NAME(phi3_product_q4_0),
             [PHI3_Q4_1] = ISA_NAME(phi3_product_q4_1),
             [PHI3_Q5_0] = ISA_NAME(phi3_product_q5_0),
             [PHI3_Q5_1] = ISA_NAME(phi3_product_q5_1),
             [PHI3_Q8_0] = ISA_NAME(phi3_product_q8_0),
+            [PHI3_Q2_K] = ISA_NAME(phi3_product_q2_k),
             [PHI3_Q3_K] = ISA_NAME(phi3_product_q3_k),
             [PHI3_Q4_K] = ISA_NAME(phi3_product_q4_k),
             [PHI3_Q5_K] = ISA_NAME(phi3_product_q5_k),
