@@ -143,6 +143,7 @@ phi3_status phi3_cache_reserve(phi3_cache *cache, size_t count, phi3_error *erro
 
 void phi3_cache_cut(phi3_cache *cache, size_t length)
 {
+    cache->planned_length = 0;
     if (length < cache->length)
         cache->length = length;
     if (cache->length < cache->n_computed)

@@ -27,6 +27,8 @@ struct phi3_cache {
     size_t length;
     size_t n_computed;         /* at most length */
     phi3_rope_factors factors; /* what the keys in the pages were rotated with */
+    size_t planned_length;     /* what a prompt that comes in parts will have; LongRoPE's factors
+                                  are those of the whole. 0: nothing is known */
     phi3_page **pages;         /* [n_pages] */
     void **page_memory;        /* [n_pages] pages[i]->memory, the table that backends read */
     size_t n_pages;

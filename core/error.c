@@ -43,6 +43,8 @@ const char *phi3_status_name(phi3_status status)
         return "out of memory";
     case PHI3_ERROR_BUSY:
         return "busy";
+    case PHI3_ERROR_QUEUE_FULL:
+        return "queue full";
     case PHI3_ERROR_INTERRUPTED:
         return "interrupted";
     case PHI3_ERROR_FORKED:

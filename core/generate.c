@@ -18,6 +18,7 @@
 #include "cache.h"
 #include "clock.h"
 #include "error.h"
+#include "generate.h"
 #include "generation_config.h"
 #include "model.h"
 #include "random.h"
@@ -398,6 +399,28 @@ phi3_status phi3_generation_step(phi3_generation *g, const phi3_run_options *opt
     record_time(g, is_prompt, start);
     atomic_flag_clear_explicit(&g->busy, memory_order_release);
     return status;
+}
+
+/* ---- Steps of which the engine does the forward --------------------------------------------------- */
+
+phi3_status phi3_generation_plan(phi3_generation *g, phi3_span *span, phi3_error *error)
+{
+    const sequence *row = &g->rows[0];
+    size_t n_run = 0;
+    if (starts_over(row))
+        PHI3_TRY(phi3_cache_truncate(row->cache, 0, error));
+    row->cache->planned_length = row->n_ids;
+    return span_of(row, span, &n_run, error);
+}
+
+phi3_status phi3_generation_choose(phi3_generation *g, const float *logits, int32_t *token,
+                                   bool *done, phi3_error *error)
+{
+    memcpy(logits_of(g, 0), logits, g->vocab_size * sizeof(float));
+    PHI3_TRY(choose_tokens(g, error));
+    *done = append_tokens(g);
+    *token = g->tokens[0];
+    return PHI3_OK;
 }
 
 /* ---- What it has come to ---------------------------------------------------------------------- */

@@ -285,7 +285,8 @@ static phi3_status prepare_cache(const phi3_model *model, const phi3_span *span,
                          "a sequence of %zu tokens is longer than the %zu that this model takes "
                          "(max_position_embeddings)",
                          cache->length + span->count, limit);
-    phi3_rope_factors factors = phi3_rope_factors_for(&model->rope, cache->length + span->count);
+    size_t length = larger(cache->length + span->count, cache->planned_length);
+    phi3_rope_factors factors = phi3_rope_factors_for(&model->rope, length);
     if (factors != cache->factors) {
         cache->factors = factors;
         cache->n_computed = 0;

@@ -25,7 +25,8 @@
  * Threads
  *   phi3_tokenizer and phi3_model are immutable once loaded: any number of threads may share one.
  *   phi3_cache, phi3_generation and phi3_stream_decoder belong to one thread at a time; a second
- *   thread that uses one meanwhile gets PHI3_ERROR_BUSY. phi3_random locks itself.
+ *   thread that uses one meanwhile gets PHI3_ERROR_BUSY. phi3_random locks itself. A phi3_engine takes
+ *   calls from any thread; a phi3_request belongs to one thread at a time.
  *   A child made by fork() after the parent has computed gets PHI3_ERROR_FORKED: load after the fork.
  *   The work of a call is shared by the caller and a pool of threads, n_threads in all; the caller
  *   never waits for a thread that does not run.
@@ -67,6 +68,7 @@ typedef enum phi3_status {
     PHI3_ERROR_UNSUPPORTED = 60,      /* well-formed, but not something this library runs */
     PHI3_ERROR_OUT_OF_MEMORY = 70,
     PHI3_ERROR_BUSY = 80,        /* the object is in use by another thread */
+    PHI3_ERROR_QUEUE_FULL = 85,  /* an engine has as many requests as it takes: try again later */
     PHI3_ERROR_INTERRUPTED = 90, /* an interrupt or progress callback asked to stop */
     PHI3_ERROR_FORKED = 100,     /* a child process uses what its parent had started */
     PHI3_ERROR_DEVICE = 110,     /* the device is missing or failed */
@@ -274,10 +276,10 @@ typedef struct phi3_model_options {
     int n_threads;                   /* 0: one per physical core, or $OMP_NUM_THREADS */
     phi3_progress_callback progress; /* may be NULL */
     void *progress_data;
-} phi3_model_options;
-
     const char *packed_dir; /* a directory for packed weights, see phi3_model_load; "": none;
                                NULL: $PHI3_CACHE_DIR, or none */
+} phi3_model_options;
+
 /*
  * Loads a model from a Hugging Face directory (config.json and safetensors) or a GGUF file. `options`
  * may be NULL. PHI3_ERROR_BAD_FILE names the file and what is wrong with it. The files are mapped:
@@ -504,6 +506,140 @@ typedef struct phi3_timings {
 } phi3_timings;
 
 PHI3_API phi3_timings phi3_generation_timings(const phi3_generation *generation);
+
+/* ---- Engine: many callers, one model --------------------------------------------------------- */
+
+/*
+ * An engine has a thread of its own that generates for many callers. A request waits in the queue
+ * until one of the slots is free. The sequences of all slots go through the model together, and a
+ * newcomer's prompt goes in parts between the tokens of the others. Company changes nothing in what
+ * a request gets: it is what a phi3_generation gives that is alone with a phi3_random of that seed.
+ *
+ * A slot keeps its cache when a request has ended. The next request begins with what it has in common
+ * with any slot, so that a conversation computes only what is new. A cancelled request's is emptied.
+ *
+ * No call here waits for a computation, so that an event loop may make all of them: it submits a
+ * request, watches its descriptor and takes what is new. The thread takes no signals.
+ */
+typedef struct phi3_engine phi3_engine;
+typedef struct phi3_request phi3_request;
+
+typedef struct phi3_engine_options {
+    size_t n_slots;    /* sequences that grow together; 0: 4 */
+    size_t n_queue;    /* requests that may wait for a slot; 0: 64 */
+    size_t max_length; /* tokens of a sequence, prompt included, and so of a slot's cache; 0:
+                          max_position_embeddings. A sequence that gets there ends. */
+    int n_threads;     /* 0: as the model was loaded */
+} phi3_engine_options;
+
+/* Starts an engine. Model and tokenizer must outlive it. `options` may be NULL. */
+PHI3_API phi3_status phi3_engine_create(const phi3_model *model, const phi3_tokenizer *tokenizer,
+                                        const phi3_engine_options *options, phi3_engine **engine,
+                                        phi3_error *error);
+
+/* Stops the requests that have not ended, with PHI3_ERROR_INTERRUPTED, and the thread, within a part
+ * of a layer. The requests themselves stay until they are freed. */
+PHI3_API void phi3_engine_free(phi3_engine *engine);
+
+/* What to continue, and how. All of it is copied. */
+typedef struct phi3_request_options {
+    const char *text; /* the prompt: [size] bytes of UTF-8, encoded by the engine's thread; ... */
+    size_t size;
+    bool add_special_tokens; /* ... as in phi3_encode_options: false for a rendered chat */
+    const int32_t *ids;      /* ... or, when text is NULL, [count] ids */
+    size_t count;
+    /* num_return_sequences is 1. Unlike in a phi3_generation, a stop string is looked for in the text
+     * and is not part of what comes out. */
+    const phi3_generation_config *config;
+    uint64_t seed; /* of the request's own phi3_random, for do_sample */
+} phi3_request_options;
+
+/* Puts a request into the queue. PHI3_ERROR_QUEUE_FULL: there are n_queue already. What is wrong with
+ * the prompt's text or length comes out of phi3_request_take. *request is freed by phi3_request_free. */
+PHI3_API phi3_status phi3_engine_submit(phi3_engine *engine, const phi3_request_options *options,
+                                        phi3_request **request, phi3_error *error);
+
+/* What has come since the last take. Borrowed until the next one or phi3_request_free. */
+typedef struct phi3_news {
+    const char *text; /* [size] whole characters, NUL-terminated, special tokens left out */
+    size_t size;
+    const int32_t *ids; /* [n_ids] the new tokens, special ones and those of a stop string too */
+    size_t n_ids;
+    bool finished; /* there is no more to come */
+} phi3_news;
+
+/* Takes what is there, without waiting: perhaps nothing. A request that has failed or was cancelled
+ * gives its error once the rest has been taken. */
+PHI3_API phi3_status phi3_request_take(phi3_request *request, phi3_news *news, phi3_error *error);
+
+/* Stops a request within one step of its sequence: it ends with PHI3_ERROR_INTERRUPTED. */
+PHI3_API void phi3_request_cancel(phi3_request *request);
+
+/* Cancels a request that has not ended, and frees it. */
+PHI3_API void phi3_request_free(phi3_request *request);
+
+/* A descriptor for poll() and the like that can be read from while there is news to take; a take
+ * makes it quiet again. Not to be read or closed: it belongs to the request. */
+PHI3_API phi3_status phi3_request_descriptor(phi3_request *request, int *descriptor,
+                                             phi3_error *error);
+
+/* For event loops that cannot watch a foreign descriptor, as nginx's: the path of a stream socket.
+ * Connect, send phi3_request_id() in decimal and a newline; a byte comes whenever there is news
+ * (perhaps one too many), and the end of the stream once the request is freed. A connection that is closed before cancels its
+ * request. Only this process can open the path. Borrowed. */
+PHI3_API const char *phi3_engine_socket_path(const phi3_engine *engine);
+PHI3_API uint64_t phi3_request_id(const phi3_request *request);
+
+typedef enum phi3_request_state {
+    PHI3_REQUEST_WAITING, /* in the queue */
+    PHI3_REQUEST_RUNNING, /* in a slot */
+    PHI3_REQUEST_ENDED    /* finished, failed or cancelled */
+} phi3_request_state;
+
+typedef struct phi3_request_info {
+    phi3_request_state state;
+    phi3_finish_reason finish; /* PHI3_FINISH_NONE: it has not finished */
+    size_t prompt_tokens;      /* 0 while it waits */
+    size_t reused_tokens;      /* of these, found in a slot's cache */
+    size_t new_tokens;         /* chosen so far */
+    double queue_seconds;      /* from phi3_engine_submit to its slot */
+    double prompt_seconds;     /* from there to the first token */
+    double decode_seconds;     /* from the first token to the last */
+    double
+        first_token_seconds; /* from phi3_engine_submit to the first token; 0: it is yet to come */
+} phi3_request_info;
+
+PHI3_API phi3_request_info phi3_request_get_info(const phi3_request *request);
+
+enum { PHI3_FIRST_TOKEN_BUCKETS = 14 };
+
+/* Counts since the engine was created, and what it holds now. */
+typedef struct phi3_engine_stats {
+    size_t n_slots;
+    size_t n_running; /* requests in slots */
+    size_t n_queue;   /* room of the queue */
+    size_t n_waiting; /* requests in it */
+    size_t kv_bytes;  /* of the slots' caches; pages that two share count twice */
+    uint64_t n_submitted;
+    uint64_t n_refused; /* the queue was full */
+    uint64_t n_finished;
+    uint64_t n_cancelled;
+    uint64_t n_failed;
+    uint64_t n_steps;
+    uint64_t prompt_tokens;
+    uint64_t reused_tokens;
+    uint64_t new_tokens;
+    double prompt_seconds; /* of the thread's work, shared out by rows of prompts ... */
+    double decode_seconds; /* ... and of new tokens */
+    /* Time from phi3_engine_submit to the first token: bucket i counts those of at most
+     * first_token_bounds[i] seconds, those of the buckets before it included. */
+    uint64_t n_first_tokens;
+    double first_token_seconds; /* their sum */
+    double first_token_bounds[PHI3_FIRST_TOKEN_BUCKETS];
+    uint64_t first_token_buckets[PHI3_FIRST_TOKEN_BUCKETS];
+} phi3_engine_stats;
+
+PHI3_API phi3_engine_stats phi3_engine_get_stats(const phi3_engine *engine);
 
 /* ---- What this machine can do ---------------------------------------------------------------- */
 

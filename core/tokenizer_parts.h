@@ -19,6 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bytes.h"
 #include "error.h"
 #include "phi3.h"
 
@@ -29,19 +30,6 @@ enum {
     PHI3_MAX_TEXT_GROWTH = 32,        /* how many times longer a normalizer may make a text */
     PHI3_MAX_PRE_TOKENIZER_STEPS = 32 /* a splitting step costs a pass over the text */
 };
-
-/* ---- Memory that grows ---------------------------------------------------------------------- */
-
-/* Makes room for `needed` elements in *memory, doubling. False when there is no memory. */
-bool phi3_reserve(void *memory, size_t *capacity, size_t needed, size_t element_size);
-
-typedef struct phi3_bytes {
-    char *bytes; /* [size]; a NUL follows after phi3_bytes_append */
-    size_t size;
-    size_t capacity;
-} phi3_bytes;
-
-bool phi3_bytes_append(phi3_bytes *out, const char *bytes, size_t size);
 
 /* ---- Vocabulary: ids <-> spellings ---------------------------------------------------------- */
 
