@@ -620,23 +620,23 @@ typedef struct phi3_engine_stats {
     size_t n_queue;   /* room of the queue */
     size_t n_waiting; /* requests in it */
     size_t kv_bytes;  /* of the slots' caches; pages that two share count twice */
-    uint64_t n_submitted;
-    uint64_t n_refused; /* the queue was full */
-    uint64_t n_finished;
-    uint64_t n_cancelled;
-    uint64_t n_failed;
-    uint64_t n_steps;
-    uint64_t prompt_tokens;
-    uint64_t reused_tokens;
-    uint64_t new_tokens;
+    size_t n_submitted;
+    size_t n_refused; /* the queue was full */
+    size_t n_finished;
+    size_t n_cancelled;
+    size_t n_failed;
+    size_t n_steps;
+    size_t prompt_tokens;
+    size_t reused_tokens;
+    size_t new_tokens;
     double prompt_seconds; /* of the thread's work, shared out by rows of prompts ... */
     double decode_seconds; /* ... and of new tokens */
     /* Time from phi3_engine_submit to the first token: bucket i counts those of at most
      * first_token_bounds[i] seconds, those of the buckets before it included. */
-    uint64_t n_first_tokens;
+    size_t n_first_tokens;
     double first_token_seconds; /* their sum */
     double first_token_bounds[PHI3_FIRST_TOKEN_BUCKETS];
-    uint64_t first_token_buckets[PHI3_FIRST_TOKEN_BUCKETS];
+    size_t first_token_buckets[PHI3_FIRST_TOKEN_BUCKETS];
 } phi3_engine_stats;
 
 PHI3_API phi3_engine_stats phi3_engine_get_stats(const phi3_engine *engine);

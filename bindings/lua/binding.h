@@ -43,6 +43,8 @@ extern const phi3_lua_type phi3_lua_cache_type;
 extern const phi3_lua_type phi3_lua_generation_type;
 extern const phi3_lua_type phi3_lua_random_type;
 extern const phi3_lua_type phi3_lua_stream_decoder_type;
+extern const phi3_lua_type phi3_lua_engine_type;
+extern const phi3_lua_type phi3_lua_request_type;
 
 /* Creates the type's metatable. */
 void phi3_lua_add_type(lua_State *L, const phi3_lua_type *type);
@@ -174,6 +176,7 @@ int phi3_lua_cache_new(lua_State *L);
 int phi3_lua_generation_new(lua_State *L);
 int phi3_lua_random_new(lua_State *L);
 int phi3_lua_stream_decoder_new(lua_State *L);
+int phi3_lua_engine_new(lua_State *L);
 
 /* Pushes Logits of up to three dimensions, filled with zeros, whose values Lua's collector owns. */
 float *phi3_lua_push_logits(lua_State *L, int n_dims, const size_t *shape);

@@ -87,6 +87,7 @@ static const luaL_Reg functions[] = {
     {"generation", phi3_lua_generation_new},
     {"random", phi3_lua_random_new},
     {"stream_decoder", phi3_lua_stream_decoder_new},
+    {"engine", phi3_lua_engine_new},
     {"resolve", resolve},
     {"backends", backends},
     {"cpu_isa", cpu_isa},
@@ -105,6 +106,7 @@ int luaopen_phi3_core(lua_State *L)
     static const phi3_lua_type *const types[] = {
         &phi3_lua_model_type,      &phi3_lua_tokenizer_type, &phi3_lua_cache_type,
         &phi3_lua_generation_type, &phi3_lua_random_type,    &phi3_lua_stream_decoder_type,
+        &phi3_lua_engine_type,     &phi3_lua_request_type,
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         phi3_lua_add_type(L, types[i]);
