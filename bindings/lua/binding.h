@@ -82,6 +82,10 @@ int phi3_lua_fail(lua_State *L, phi3_status status, const phi3_error *error);
 /* The same with a message of the binding's own. */
 int phi3_lua_fail_message(lua_State *L, phi3_status status, const char *format, ...);
 
+/* Raises an error for a wrong type or an unknown name. Without a position: the Lua part puts that of
+ * the user's call before it. */
+int phi3_lua_misuse(lua_State *L, const char *format, ...);
+
 /* ---- Conversions: a wrong type is misuse and raises an error ----------------------------------- */
 
 /* Token ids from a table of integers. Pushes the memory that holds them, or returns false with

@@ -26,15 +26,16 @@ bool phi3_lua_to_ids(lua_State *L, int index, const int32_t **ids, size_t *count
 {
     index = phi3_lua_absolute(L, index);
     if (!lua_istable(L, index))
-        luaL_error(L, "token ids must be a table of integers, not %s", luaL_typename(L, index));
+        phi3_lua_misuse(L, "token ids must be a table of integers, not %s",
+                        luaL_typename(L, index));
     size_t length = phi3_lua_length(L, index);
     int32_t *values = phi3_lua_scratch(L, (length + 1) * sizeof *values, NULL);
     for (size_t i = 0; i < length; i++) {
         long long value;
         lua_rawgeti(L, index, (int)i + 1);
         if (!phi3_lua_is_integer(L, -1, &value))
-            luaL_error(L, "token ids must be integers, but number %d is a %s", (int)i + 1,
-                       lua_type(L, -1) == LUA_TNUMBER ? "fraction" : luaL_typename(L, -1));
+            phi3_lua_misuse(L, "token ids must be integers, but number %d is a %s", (int)i + 1,
+                            lua_type(L, -1) == LUA_TNUMBER ? "fraction" : luaL_typename(L, -1));
         lua_pop(L, 1);
         if (!store_id(value, &values[i], error))
             return false;
@@ -159,7 +160,7 @@ bool phi3_lua_to_messages(lua_State *L, int index, const phi3_message **messages
 {
     index = phi3_lua_absolute(L, index);
     if (!lua_istable(L, index))
-        luaL_error(L, "messages must be a table of messages, not %s", luaL_typename(L, index));
+        phi3_lua_misuse(L, "messages must be a table of messages, not %s", luaL_typename(L, index));
     size_t length = phi3_lua_length(L, index);
     phi3_message *values = phi3_lua_scratch(L, (length + 1) * sizeof *values, NULL);
     for (size_t i = 0; i < length; i++) {

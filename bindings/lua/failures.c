@@ -1,4 +1,4 @@
-/* failures.c - a phi3_status and its message in; nil, message, code out. */
+/* failures.c - a phi3_status and its message in; nil, message, code out. And misuse: an error. */
 #include <stdarg.h>
 
 #include "binding.h"
@@ -24,4 +24,13 @@ int phi3_lua_fail_message(lua_State *L, phi3_status status, const char *format, 
     lua_pushvfstring(L, format, arguments);
     va_end(arguments);
     return push_failure(L, status);
+}
+
+int phi3_lua_misuse(lua_State *L, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    lua_pushvfstring(L, format, arguments);
+    va_end(arguments);
+    return lua_error(L);
 }

@@ -43,7 +43,7 @@ static phi3_lua_object *optional_object(lua_State *L, const char *name, const ph
     if (!phi3_lua_is_absent(L, -1)) {
         object = phi3_lua_test(L, -1, type);
         if (object == NULL)
-            luaL_error(L, "generation(): %s must be a %s", name, type->name);
+            phi3_lua_misuse(L, "generation(): %s must be a %s", name, type->name);
     }
     lua_pop(L, 1);
     return object;
@@ -59,7 +59,7 @@ static phi3_lua_object *cache_of_row(lua_State *L, size_t row)
     if (!phi3_lua_is_absent(L, -1)) {
         cache = phi3_lua_test(L, -1, &phi3_lua_cache_type);
         if (cache == NULL)
-            luaL_error(L, "caches must be phi3.Cache objects");
+            phi3_lua_misuse(L, "caches must be phi3.Cache objects");
     }
     lua_pop(L, 1);
     return cache;

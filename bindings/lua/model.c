@@ -87,7 +87,7 @@ static bool read_row(lua_State *L, size_t row, size_t keep, batch *rows, phi3_er
     lua_rawgeti(L, 3, (int)row + 1);
     rows->caches[row] = phi3_lua_test(L, -1, &phi3_lua_cache_type);
     if (rows->caches[row] == NULL)
-        luaL_error(L, "caches must be phi3.Cache objects, one for each row");
+        phi3_lua_misuse(L, "caches must be phi3.Cache objects, one for each row");
     lua_pop(L, 1);
     span->cache = rows->caches[row]->handle;
     span->n_logits = keep == 0 || keep > span->count ? span->count : keep;

@@ -78,7 +78,7 @@ phi3_lua_object *phi3_lua_test(lua_State *L, int index, const phi3_lua_type *typ
     if (userdata == NULL)
         return NULL;
     if (*userdata == NULL || (*userdata)->handle == NULL)
-        luaL_error(L, "attempt to use a closed %s", type->name);
+        phi3_lua_misuse(L, "attempt to use a closed %s", type->name);
     return *userdata;
 }
 

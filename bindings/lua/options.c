@@ -31,8 +31,8 @@ static int wrong_type(lua_State *L, const char *function, const phi3_lua_field *
     const char *given = luaL_typename(L, -1);
     if (lua_type(L, -1) == LUA_TNUMBER && field->kind != PHI3_LUA_STRING)
         given = lua_pushfstring(L, "%f", lua_tonumber(L, -1));
-    return luaL_error(L, "%s: `%s` must be %s, not %s", function, field->name,
-                      kind_names[field->kind], given);
+    return phi3_lua_misuse(L, "%s: `%s` must be %s, not %s", function, field->name,
+                           kind_names[field->kind], given);
 }
 
 static bool out_of_range(const phi3_lua_field *field, long long value, phi3_error *error)
@@ -71,7 +71,7 @@ static const char *read_string(lua_State *L, const char *function, const phi3_lu
         wrong_type(L, function, field);
     const char *text = lua_tolstring(L, -1, &size);
     if (strlen(text) != size)
-        luaL_error(L, "%s: `%s` holds a NUL character", function, field->name);
+        phi3_lua_misuse(L, "%s: `%s` holds a NUL character", function, field->name);
     return text;
 }
 
@@ -160,8 +160,8 @@ static void refuse_name(lua_State *L, const char *function, const phi3_lua_field
         names[i] = fields[i].name;
     const char *closest = phi3_lua_closest(name, names);
     if (closest != NULL)
-        luaL_error(L, "%s does not take '%s' (did you mean '%s'?)", function, name, closest);
-    luaL_error(L, "%s does not take '%s'", function, name);
+        phi3_lua_misuse(L, "%s does not take '%s' (did you mean '%s'?)", function, name, closest);
+    phi3_lua_misuse(L, "%s does not take '%s'", function, name);
 }
 
 static void refuse_unknown(lua_State *L, int index, const char *function,
@@ -169,8 +169,8 @@ static void refuse_unknown(lua_State *L, int index, const char *function,
 {
     for (lua_pushnil(L); lua_next(L, index) != 0; lua_pop(L, 1)) {
         if (lua_type(L, -2) != LUA_TSTRING)
-            luaL_error(L, "%s: options are named by strings, not by a %s", function,
-                       luaL_typename(L, -2));
+            phi3_lua_misuse(L, "%s: options are named by strings, not by a %s", function,
+                            luaL_typename(L, -2));
         if (field_named(fields, lua_tostring(L, -2)) == NULL)
             refuse_name(L, function, fields, lua_tostring(L, -2));
     }
@@ -183,7 +183,8 @@ bool phi3_lua_read_options(lua_State *L, int index, const char *function,
         return true;
     index = phi3_lua_absolute(L, index);
     if (!lua_istable(L, index))
-        luaL_error(L, "%s: options must be a table, not %s", function, luaL_typename(L, index));
+        phi3_lua_misuse(L, "%s: options must be a table, not %s", function,
+                        luaL_typename(L, index));
     refuse_unknown(L, index, function, fields);
     for (; fields->name != NULL; fields++) {
         luaL_checkstack(L, LUA_MINSTACK, "too many options");

@@ -1,4 +1,6 @@
 /* random.c - the type Random: a seed in, the random numbers of sampling out. */
+#include <unistd.h>
+
 #include "binding.h"
 
 /* A seed is 64 bits; a number from Lua 5.1 has 53 of them. Negative ones wrap around, as in torch. */
@@ -10,12 +12,16 @@ static uint64_t check_seed(lua_State *L, int argument)
     return (uint64_t)seed;
 }
 
-/* random(seed) */
+/* random(seed); without one the system chooses */
 int phi3_lua_random_new(lua_State *L)
 {
     phi3_error error;
     phi3_random *random = NULL;
-    uint64_t seed = check_seed(L, 1);
+    uint64_t seed;
+    if (!phi3_lua_is_absent(L, 1))
+        seed = check_seed(L, 1);
+    else if (getentropy(&seed, sizeof seed) != 0)
+        return phi3_lua_fail_message(L, PHI3_ERROR_IO, "the system has no random numbers");
     phi3_lua_object *object = phi3_lua_new(L, &phi3_lua_random_type, 0);
     phi3_status status = phi3_random_create(seed, &random, &error);
     object->handle = random;

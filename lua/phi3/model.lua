@@ -1,0 +1,206 @@
+--- Models: loaded by name, model:generate(ids, args), model(ids).logits.
+local core = require "phi3.core"
+local calls = require "phi3.calls"
+local decoding = require "phi3.decoding"
+local generation = require "phi3.generation"
+local hub = require "phi3.hub"
+
+local M = {}
+
+local Model = {__name = "phi3.Phi3ForCausalLM"}
+Model.__index = Model
+
+function M.is_model(value)
+  return getmetatable(value) == Model
+end
+
+-- ---- Forward ---------------------------------------------------------------------------------------
+
+local FORWARD_OPTIONS = calls.set_of {
+  "attention_mask", "past_key_values", "use_cache", "logits_to_keep", "interrupt",
+}
+
+-- A row from its first visible id on. Nothing looks ahead, so padding at the right may stay.
+local function without_left_padding(row, mask)
+  local n_left, n_seen = 0, 0
+  for i = #mask, 1, -1 do
+    if mask[i] ~= 0 then
+      n_left = i - 1
+      n_seen = n_seen + 1
+    end
+  end
+  local rest = {}
+  for i = n_left + 1, #row do
+    if i <= n_left + n_seen and mask[i] == 0 then
+      calls.fail("unsupported", "attention_mask may only hide padding at the ends of a row")
+    end
+    rest[#rest + 1] = row[i]
+  end
+  return rest
+end
+
+local function forward(self, input_ids, options)
+  options = calls.check_options("model()", options, FORWARD_OPTIONS)
+  local mask = options.attention_mask
+  input_ids, mask = decoding.parts_of(input_ids, mask)
+  local rows = decoding.to_rows(input_ids)
+  local masks = decoding.masks_of(rows, mask)
+  local given = calls.optional(options.past_key_values)
+  local caches = {}
+  for i, row in ipairs(rows) do
+    rows[i] = without_left_padding(row, masks[i])
+    if not given then
+      caches[i] = calls.check(core.cache(self.core))
+    end
+  end
+  if given then
+    caches = decoding.cache_list(given, #rows)
+  end
+  local logits = calls.check(self.core:forward(rows, caches, {
+    keep = calls.optional(options.logits_to_keep),
+    interrupt = calls.optional(options.interrupt),
+  }))
+  local kept = given
+  if not given and options.use_cache == true then
+    kept = #rows == 1 and caches[1] or caches
+  elseif not given then
+    for _, cache in ipairs(caches) do
+      cache:close()
+    end
+  end
+  return {logits = logits, past_key_values = kept}
+end
+
+--- model(ids, options): {logits = }, float32, [batch][n_tokens][vocab], after every id or after the
+-- last `logits_to_keep`. logits[row][token][id + 1] is a number; logits:tolist(), logits:shape().
+--
+-- past_key_values holds what came before the ids and is extended. With use_cache = true and none
+-- given, a new one is returned.
+Model.__call = calls.protect(forward)
+Model.forward = Model.__call
+
+--- Continues ids: see phi3.decoding.
+Model.generate = calls.protect(decoding.generate)
+
+-- ---- Attributes ------------------------------------------------------------------------------------
+
+function Model:num_parameters()
+  return self.config.n_parameters
+end
+
+--- A new, empty KV cache for generate() and model(): what it has in common with the ids is not
+-- computed again.
+Model.new_cache = calls.protect(function(self)
+  return (calls.check(core.cache(self.core)))
+end)
+
+--- Frees the model now rather than when it is collected; caches and streams that use it live on.
+function Model:close()
+  self.core:close()
+end
+
+Model.__close = Model.close
+
+function Model:__tostring()
+  return ("Phi3ForCausalLM('%s', device='%s')"):format(self.name_or_path, self.device)
+end
+
+-- ---- Loading -----------------------------------------------------------------------------------------
+
+local LOAD_OPTIONS = calls.set_of(hub.OPTIONS, hub.WITHOUT_EFFECT, {
+  "device_map", "dtype", "torch_dtype", "compute_dtype", "kv_cache_dtype", "n_threads", "progress",
+})
+
+--- The device of transformers' ways to say it: a name, an index or {[""] = one}.
+local function device_name(device_map)
+  if type(device_map) == "table" then
+    local place
+    for _, one in pairs(device_map) do
+      if place ~= nil and one ~= place then
+        calls.fail("unsupported", "device_map must name one device: phi3 does not split models")
+      end
+      place = one
+    end
+    device_map = place
+  end
+  if calls.is_absent(device_map) then
+    return "auto"
+  end
+  if calls.is_integer(device_map) then
+    return device_map >= 0 and ("cuda:%d"):format(device_map) or "cpu"
+  end
+  calls.check_type("from_pretrained()", "device_map", device_map, "string")
+  if device_map == "balanced" or device_map == "balanced_low_0" or device_map == "sequential" then
+    return "auto"
+  end
+  return device_map
+end
+
+--- Half precision is a matter of how weights are stored; only float32 asks for more.
+local function compute_dtype(dtype, torch_dtype)
+  local wanted = calls.first(calls.optional(dtype), calls.optional(torch_dtype), "auto")
+  if not calls.is_absent(torch_dtype) and torch_dtype ~= "auto" then
+    calls.warn_once("`torch_dtype` is deprecated! Use `dtype` instead!")
+  end
+  local name = tostring(wanted):match("[^.]*$")
+  if name ~= "auto" and name ~= "float32" and name ~= "bfloat16" and name ~= "float16" then
+    calls.fail("invalid argument", "dtype must be 'auto', float32, bfloat16 or float16, not '%s'",
+      tostring(wanted))
+  end
+  return name == "float32" and "float32" or "auto"
+end
+
+-- What the model's files say: generation_config.json, else the ids that they name elsewhere.
+local function own_generation_config(handle, path)
+  local written = hub.read_json(path, "generation_config.json")
+  if next(written) == nil then
+    written = handle:generation_config()
+    written.bos_token_id = hub.read_json(path, "config.json").bos_token_id
+  end
+  return generation.from_dict(written)
+end
+
+-- What config.json says, and what the model runs with where that is silent.
+local function config_of(handle, path)
+  local config = handle:config()
+  if config.sliding_window == 0 then
+    config.sliding_window = nil
+  end
+  for name, value in pairs(hub.read_json(path, "config.json")) do
+    config[name] = value
+  end
+  return config
+end
+
+--- Inside: loads a model.
+function M.load(name, options)
+  options = calls.check_options("AutoModelForCausalLM.from_pretrained()", options, LOAD_OPTIONS)
+  local path = hub.resolve(name, options)
+  local handle = calls.check(core.model(path, {
+    device = device_name(options.device_map),
+    compute_dtype = calls.optional(options.compute_dtype)
+      or compute_dtype(options.dtype, options.torch_dtype),
+    kv_cache_dtype = calls.optional(options.kv_cache_dtype),
+    n_threads = calls.optional(options.n_threads),
+    progress = calls.optional(options.progress),
+  }))
+  local config = config_of(handle, path)
+  return setmetatable({
+    core = handle,
+    name_or_path = path,
+    config = config,
+    generation_config = own_generation_config(handle, path),
+    device = handle:device(),
+    dtype = config.dtype,
+  }, Model)
+end
+
+--- AutoModelForCausalLM.from_pretrained(name, options).
+--
+-- device_map: "auto", "cpu", "reference", "cuda", "cuda:N". dtype (or torch_dtype): "auto"; "float32"
+-- asks for float32 arithmetic throughout. compute_dtype: "float32", "mixed", "auto". kv_cache_dtype:
+-- "auto", "float32", "float16". n_threads: 0 for one per physical core. progress: a function that is
+-- told how much is done, 0 to 1; when it returns true the load stops.
+M.AutoModelForCausalLM = {from_pretrained = calls.protect(M.load)}
+
+return M
