@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import sys
-import time
 from typing import Any
 
 from .errors import Error
@@ -134,34 +133,10 @@ def info(options: argparse.Namespace) -> None:
 
 
 def bench(options: argparse.Namespace) -> None:
-    """Measures load time, prefill and decode speed. The best of all repeats counts."""
-    from . import _phi3
+    """Measures speed, memory and what the machine would allow; compares with other engines."""
+    from .bench import command
 
-    start = time.perf_counter()
-    core = _load(options).core
-    result: dict[str, Any] = {"load_s": time.perf_counter() - start}
-    vocab = core.config["vocab_size"]
-    prompt = [(7919 * i + 1) % vocab for i in range(options.prompt_tokens)]
-    prefill, decode = [], []
-    for _ in range(options.repeat):
-        run = _phi3.Generation(core, [prompt], max_new_tokens=options.new_tokens + 1)
-        prefill.append(_seconds(run.step))
-        decode.append(_seconds(run.run))
-    result["prefill_tokens_per_s"] = options.prompt_tokens / min(prefill)
-    result["decode_tokens_per_s"] = options.new_tokens / min(decode)
-    result |= {"prompt_tokens": options.prompt_tokens, "new_tokens": options.new_tokens}
-    result |= {"device": core.device, "cpu_isa": _phi3.cpu_isa(), "dtype": core.config["dtype"]}
-    result["n_threads"] = options.threads or _phi3.default_threads()
-    if options.json:
-        print(json.dumps(result, indent=2))
-    else:
-        _print_report(result)
-
-
-def _seconds(call: Any) -> float:
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+    command.run(options)
 
 
 def _print_report(report: dict[str, Any], indent: str = "") -> None:
@@ -286,6 +261,7 @@ def _load(options: argparse.Namespace) -> Any:
         options.model,
         device_map=options.device,
         compute_dtype=options.compute_dtype,
+        kv_cache_dtype=options.kv_cache_dtype,
         n_threads=options.threads,
     )
 
@@ -347,6 +323,9 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
         choices=["auto", "mixed", "float32"],
         default="auto",
         help="float32: exact; mixed: fast; auto: exact for small models",
+    )
+    group.add_argument(
+        "--kv-cache-dtype", default="auto", metavar="DTYPE", help="float32, float16; auto: as fits"
     )
     group.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
 
@@ -413,12 +392,14 @@ def _add_info(commands: Any) -> None:
 
 
 def _add_bench(commands: Any) -> None:
+    from .bench.command import add_options
+
     parser = _add_command(
-        commands, bench, "measure load time and speed", "phi3 bench --prompt-tokens 512 --json"
+        commands,
+        bench,
+        "measure speed and memory",
+        "phi3 bench MODEL.gguf --compare llama.cpp --prefill 512 --depths 0,4096 --plot speed.svg",
     )
     _add_model(parser, True, DEFAULT_MODEL)
-    parser.add_argument("--prompt-tokens", type=int, default=128, metavar="N")
-    parser.add_argument("--new-tokens", type=int, default=64, metavar="N")
-    parser.add_argument("--repeat", type=int, default=3, metavar="N")
-    parser.add_argument("--json", action="store_true", help="as JSON")
+    add_options(parser)
     _add_running(parser)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import sys
 from dataclasses import dataclass
@@ -16,10 +17,20 @@ def info() -> dict[str, Any]:
         "version": _phi3.__version__,
         "python": platform.python_version(),
         "platform": f"{sys.platform} {platform.machine()}",
+        "cpu": cpu_name(),
         "backends": _phi3.backends(),
         "cpu_isa": _phi3.cpu_isa(),
         "n_threads": _phi3.default_threads(),
     }
+
+
+def cpu_name() -> str:
+    """What the processor calls itself."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 @dataclass(frozen=True)

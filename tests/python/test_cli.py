@@ -119,14 +119,6 @@ def test_verbose_tells_speeds_on_stderr(smollm2_path):
     assert "tokens/s" in result.stderr and "tokens/s" not in result.stdout
 
 
-def test_bench(smollm2_path):
-    sizes = ["--prompt-tokens", 8, "--new-tokens", 4, "--repeat", 1]
-    result = json.loads(run("bench", smollm2_path, "--json", *sizes).stdout)
-    assert result["prefill_tokens_per_s"] > 0 and result["decode_tokens_per_s"] > 0
-    assert result["prompt_tokens"] == 8 and result["new_tokens"] == 4 and result["load_s"] > 0
-    assert "decode_tokens_per_s" in run("bench", smollm2_path, *sizes).stdout
-
-
 # ---- Chatting ---------------------------------------------------------------------------------
 
 

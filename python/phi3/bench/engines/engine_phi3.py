@@ -1,0 +1,43 @@
+"""phi3 itself; the seconds are the library's own, phi3_timings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import phi3
+from phi3 import _phi3
+
+# What the bounds follow from: see phi3.bench.bounds.
+SHAPE = (
+    *["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"],
+    *["num_key_value_heads", "head_dim", "vocab_size", "tie_word_embeddings"],
+    *["weight_bytes", "embedding_bytes", "n_parameters", "dtype"],
+)
+
+
+class Engine:
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.model = phi3.AutoModelForCausalLM.from_pretrained(
+            settings["model"], n_threads=settings["threads"], **settings["options"]
+        )
+        self.core = self.model.core
+        self.vocab_size = self.core.config["vocab_size"]
+        self.n_positions = self.core.config["max_position_embeddings"]
+
+    def facts(self) -> dict[str, Any]:
+        config = self.core.config
+        return {
+            "version": phi3.__version__,
+            "settings": f"{self.core.compute_dtype}, {self.core.kv_cache_dtype} KV",
+            "device": self.core.device,
+            "compute_dtype": self.core.compute_dtype,
+            "kv_cache_dtype": self.core.kv_cache_dtype,
+            "kv_token_bytes": self.core.kv_token_bytes,
+            **{name: config[name] for name in SHAPE},
+        }
+
+    def run(self, prompts: list[list[int]], n_new: int) -> tuple[float, float]:
+        generation = _phi3.Generation(self.core, prompts, max_new_tokens=n_new + 1)
+        generation.run()
+        timings = generation.timings
+        return timings["prompt_seconds"], timings["decode_seconds"]
