@@ -55,14 +55,11 @@ static char *make_header(const phi3_packed_file *file, uint64_t checksum)
 /* Compares all but the checksum, which it reads. */
 static bool header_matches(const phi3_packed_file *file, const char *header, uint64_t *checksum)
 {
-    char *expected = make_header(file, 0), digits[SUM_DIGITS + 1] = "";
-    if (!expected)
-        return false;
-    size_t sum_at = sizeof magic - 1, key_at = sum_at + SUM_DIGITS;
-    memcpy(digits, header + sum_at, SUM_DIGITS);
+    char digits[SUM_DIGITS + 1] = "";
+    memcpy(digits, header + sizeof magic - 1, SUM_DIGITS);
     *checksum = strtoull(digits, NULL, 16);
-    bool same = memcmp(header, expected, sum_at) == 0 &&
-                memcmp(header + key_at, expected + key_at, header_size(file) - key_at) == 0;
+    char *expected = make_header(file, *checksum);
+    bool same = expected && memcmp(header, expected, header_size(file)) == 0;
     free(expected);
     return same;
 }
