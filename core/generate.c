@@ -77,8 +77,8 @@ static phi3_status check_prompts(const phi3_generation *g, const phi3_prompt *pr
     }
     if (g->config.n_stop_strings > 0 && g->tokenizer == NULL)
         return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
-                         "There are one or more stop strings, but no tokenizer. When generating "
-                         "with stop strings, you must pass the model's tokenizer.");
+                         "stop strings need the model's tokenizer: pass it as the `tokenizer` "
+                         "argument");
     if (g->config.do_sample && g->random == NULL)
         return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT, "do_sample needs a random generator");
     return PHI3_OK;

@@ -1,8 +1,8 @@
 /*
  * generation_config.c - defaults, checks and limits of the generation arguments.
  *
- * In: a phi3_generation_config as a caller filled it. Out: the error that transformers would raise,
- * with its text, or the numbers that the loop works with.
+ * In: a phi3_generation_config as a caller filled it. Out: an error where transformers would raise
+ * one, or the numbers that the loop works with.
  */
 #include "generation_config.h"
 
@@ -55,24 +55,21 @@ static phi3_status check_sampling(const phi3_generation_config *config, phi3_err
 {
     if (!(config->temperature > 0))
         return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
-                         "`temperature` (=%s) has to be a strictly positive float, otherwise your "
-                         "next token scores will be invalid.%s",
+                         "`temperature` has to be a strictly positive float, but is %s.%s",
                          text_of(config->temperature).text,
-                         config->temperature == 0
-                             ? " If you're looking for greedy decoding strategies, set "
-                               "`do_sample=False`."
-                             : "");
+                         config->temperature == 0 ? " For greedy search set `do_sample=False`."
+                                                  : "");
     if (config->top_k < 0)
         return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
                          "`top_k` has to be a strictly positive integer, but is %lld",
                          (long long)config->top_k);
     if (!(config->top_p >= 0))
         return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
-                         "`top_p` has to be a float > 0 and < 1, but is %s",
+                         "`top_p` has to be a float in [0, 1], but is %s",
                          text_of(config->top_p).text);
     if (!(config->min_p >= 0 && config->min_p <= 1))
         return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
-                         "`min_p` has to be a float in the [0, 1] interval, but is %s",
+                         "`min_p` has to be a float in [0, 1], but is %s",
                          text_of(config->min_p).text);
     return PHI3_OK;
 }
@@ -81,19 +78,19 @@ phi3_status phi3_generation_config_check(const phi3_generation_config *config, p
 {
     if (config->max_new_tokens != -1 && config->max_new_tokens <= 0)
         return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
-                         "`max_new_tokens` must be greater than 0, but is %lld.",
+                         "`max_new_tokens` must be greater than 0, but is %lld",
                          (long long)config->max_new_tokens);
     if (config->num_return_sequences == 0)
         return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
-                         "`num_return_sequences` must be greater than 0, but is 0.");
+                         "`num_return_sequences` must be greater than 0, but is 0");
     if (config->num_return_sequences > 1 && !config->do_sample)
         return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
-                         "Greedy methods (do_sample != True) without beam search do not support "
-                         "`num_return_sequences` different than 1 (got %zu).",
+                         "Greedy search gives one result: set do_sample=True or leave "
+                         "`num_return_sequences` at 1 (got %zu)",
                          config->num_return_sequences);
     if (!(config->repetition_penalty > 0))
         return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
-                         "`penalty` has to be a strictly positive float, but is %s",
+                         "`repetition_penalty` has to be a strictly positive float, but is %s",
                          text_of(config->repetition_penalty).text);
     for (size_t i = 0; i < config->n_stop_strings; i++) {
         if (config->stop_strings[i] == NULL || config->stop_strings[i][0] == '\0')
@@ -143,11 +140,11 @@ phi3_status phi3_generation_limits_of(const phi3_generation_config *config, size
 {
     size_t limit = total_limit(config, longest_prompt, n_positions);
     if (longest_prompt >= limit)
-        return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
-                         "Input length of input_ids is %zu, but `max_length` is set to %zu. This "
-                         "can lead to unexpected behavior. You should consider increasing "
-                         "`max_length` or, better yet, setting `max_new_tokens`.",
-                         longest_prompt, limit);
+        return phi3_fail(
+            error, PHI3_ERROR_INVALID_ARGUMENT,
+            "Input length of input_ids is %zu, but `max_length` is set to %zu: increase "
+            "`max_length` or, better, set `max_new_tokens`",
+            longest_prompt, limit);
     limits->max_new = limit - longest_prompt;
 
     if (config->min_new_tokens >= 0)

@@ -4,7 +4,7 @@
 
 #include "phi3.h"
 
-/* Refuses what transformers refuses, in its words. */
+/* Refuses what transformers refuses. */
 phi3_status phi3_generation_config_check(const phi3_generation_config *config, phi3_error *error);
 
 /* How many tokens a generation makes, counted from the longest prompt of its batch. */

