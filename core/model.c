@@ -312,7 +312,8 @@ static phi3_status run_spans(const phi3_model *model, const phi3_span *spans, si
         .attention = {.kv = model->kv,
                       .n_heads = config->num_attention_heads,
                       .rotary_dim = config->rotary_dim,
-                      .sliding_window = config->sliding_window},
+                      .sliding_window = config->sliding_window,
+                      .compute = model->compute},
     };
     PHI3_TRY(phi3_workspace_acquire(model, &f.workspace, error));
     f.workspace->exec.n_threads = options->n_threads > 0 ? options->n_threads : model->n_threads;

@@ -27,6 +27,24 @@ static bool is_auto(const char *value)
     return value == NULL || is(value, "auto");
 }
 
+typedef struct kv_dtype {
+    const char *name;
+    phi3_dtype dtype;
+} kv_dtype;
+
+static const kv_dtype kv_dtypes[] = {
+    {"float32", PHI3_F32}, {"float16", PHI3_F16}, {"bfloat16", PHI3_BF16}, {"int8", PHI3_I8}};
+enum { N_KV_DTYPES = sizeof kv_dtypes / sizeof kv_dtypes[0] };
+
+/* NULL: there is no such name. */
+static const kv_dtype *find_kv_dtype(const char *name)
+{
+    for (int i = 0; i < N_KV_DTYPES; i++)
+        if (is(name, kv_dtypes[i].name))
+            return &kv_dtypes[i];
+    return NULL;
+}
+
 static phi3_status check_options(const phi3_model_options *options, phi3_error *error)
 {
     const char *compute = options->compute_dtype, *kv = options->kv_cache_dtype;
@@ -34,9 +52,10 @@ static phi3_status check_options(const phi3_model_options *options, phi3_error *
         return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
                          "compute_dtype \"%s\": known are \"auto\", \"mixed\" and \"float32\"",
                          compute);
-    if (!is_auto(kv) && !is(kv, "float16") && !is(kv, "float32"))
+    if (!is_auto(kv) && find_kv_dtype(kv) == NULL)
         return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
-                         "kv_cache_dtype \"%s\": known are \"auto\", \"float16\" and \"float32\"",
+                         "kv_cache_dtype \"%s\": known are \"auto\", \"float32\", \"float16\", "
+                         "\"bfloat16\" and \"int8\"",
                          kv);
     if (options->n_threads < 0)
         return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT, "n_threads is %d", options->n_threads);
@@ -52,8 +71,9 @@ static phi3_compute choose_compute(const char *dtype, size_t weight_bytes)
 /* The exact mode keeps keys and values exactly, too. */
 static phi3_dtype choose_kv_dtype(const char *dtype, phi3_compute compute)
 {
-    bool exact = is_auto(dtype) ? compute == PHI3_COMPUTE_FLOAT32 : is(dtype, "float32");
-    return exact ? PHI3_F32 : PHI3_F16;
+    if (is_auto(dtype))
+        return compute == PHI3_COMPUTE_FLOAT32 ? PHI3_F32 : PHI3_F16;
+    return find_kv_dtype(dtype)->dtype;
 }
 
 /* ---- Weights ---------------------------------------------------------------------------------- */
@@ -253,7 +273,10 @@ const char *phi3_model_compute_dtype(const phi3_model *model)
 
 const char *phi3_model_kv_cache_dtype(const phi3_model *model)
 {
-    return phi3_dtype_traits((uint32_t)model->kv.dtype)->name;
+    int i = 0;
+    while (kv_dtypes[i].dtype != model->kv.dtype)
+        i++;
+    return kv_dtypes[i].name;
 }
 
 phi3_generation_config phi3_model_generation_config(const phi3_model *model)

@@ -55,8 +55,10 @@ enum { PHI3_PAGE_POSITIONS = 64 };
 
 /*
  * A page holds PHI3_PAGE_POSITIONS positions of one sequence, all layers:
- *     [n_layers][2: K, V][n_kv_heads][PHI3_PAGE_POSITIONS][head_dim]  of dtype F32 or F16.
- * Keys are stored after rotation.
+ *     [n_layers][2: K, V][n_kv_heads] runs of
+ *         [PHI3_PAGE_POSITIONS][head_dim]  elements of dtype F32, F16, BF16 or I8
+ *         [PHI3_PAGE_POSITIONS]            float32 scales, with I8 only: element = scale * code
+ * Keys are stored after rotation. With I8 a row's scale is its largest magnitude / 127.
  */
 typedef struct phi3_kv_layout {
     phi3_dtype dtype;
@@ -82,6 +84,7 @@ typedef struct phi3_attention {
                           h / (n_heads / n_kv_heads) */
     size_t rotary_dim; /* even, at most head_dim: dimensions i and i + rotary_dim/2 turn together */
     size_t sliding_window; /* position j is seen from i when j <= i and i - j < window; 0: all */
+    phi3_compute compute;  /* mixed: products may be of bfloat16 where the cache is not F32 */
     const phi3_kv_span *spans;
     size_t n_spans;
 } phi3_attention;
@@ -122,8 +125,8 @@ typedef struct phi3_backend {
                                  const void *packed, phi3_matrix **matrix, phi3_error *error);
     void (*matrix_free)(phi3_matrix *matrix);
 
-    /* Bytes of scratch that linear and embed (on up to n_rows rows), and attention, may need.
-     * attention_scratch reads neither `layer` nor `spans`. */
+    /* Bytes of scratch that linear and embed (on up to n_rows rows), and attention (of these spans,
+     * of any layer), may need. */
     size_t (*matrix_scratch)(const phi3_matrix *matrix, size_t n_rows, int n_threads);
     size_t (*attention_scratch)(const phi3_attention *attention, size_t n_rows, int n_threads);
 
@@ -183,13 +186,19 @@ phi3_status phi3_backend_find(const char *device, const phi3_backend **backend, 
 
 static inline size_t phi3_kv_element_bytes(phi3_dtype dtype)
 {
-    return dtype == PHI3_F32 ? 4 : 2;
+    return dtype == PHI3_F32 ? 4 : dtype == PHI3_I8 ? 1 : 2;
+}
+
+/* One layer's keys, or values, of one head. */
+static inline size_t phi3_kv_run_bytes(const phi3_kv_layout *kv)
+{
+    size_t scales = kv->dtype == PHI3_I8 ? PHI3_PAGE_POSITIONS * sizeof(float) : 0;
+    return PHI3_PAGE_POSITIONS * kv->head_dim * phi3_kv_element_bytes(kv->dtype) + scales;
 }
 
 static inline size_t phi3_kv_page_bytes(const phi3_kv_layout *kv)
 {
-    return kv->n_layers * 2 * kv->n_kv_heads * PHI3_PAGE_POSITIONS * kv->head_dim *
-           phi3_kv_element_bytes(kv->dtype);
+    return kv->n_layers * 2 * kv->n_kv_heads * phi3_kv_run_bytes(kv);
 }
 
 /* Where position 0 of a page stands for one layer and head; value 0: keys, 1: values.
@@ -197,8 +206,15 @@ static inline size_t phi3_kv_page_bytes(const phi3_kv_layout *kv)
 static inline char *phi3_kv_head(const phi3_kv_layout *kv, void *page, size_t layer, size_t value,
                                  size_t head)
 {
-    size_t run = PHI3_PAGE_POSITIONS * kv->head_dim * phi3_kv_element_bytes(kv->dtype);
-    return (char *)page + ((layer * 2 + value) * kv->n_kv_heads + head) * run;
+    return (char *)page + ((layer * 2 + value) * kv->n_kv_heads + head) * phi3_kv_run_bytes(kv);
+}
+
+/* The scales of a run that phi3_kv_head has found: [PHI3_PAGE_POSITIONS]; NULL when it has none. */
+static inline float *phi3_kv_scales(const phi3_kv_layout *kv, char *run)
+{
+    if (kv->dtype != PHI3_I8)
+        return NULL;
+    return (float *)(void *)(run + PHI3_PAGE_POSITIONS * kv->head_dim);
 }
 
 #endif

@@ -1,61 +1,26 @@
 /*
  * attention.c - the CPU backend's rotation, cache append and attention, over threads.
  *
- * The work is cut into units of one kv head and a block of rows of one span (see isa/attention.c).
+ * The rows of the spans are cut into blocks; a unit of work is one block and one kv head (see
+ * isa/attention.c). What a unit sees is cut into stretches of STRETCH_PAGES pages, whose sums are
+ * added up in their order. Few units (one sequence that decodes, with few kv heads) do not fill the
+ * threads: then each stretch is computed on its own, and the last one to be done adds up. Stretches
+ * begin at fixed positions, so the result is the same however the work was cut.
  */
+#include <stdatomic.h>
+
 #include "cpu.h"
 #include "kernels.h"
 #include "parallel.h"
 
-/* Query vectors that share one walk through the pages. */
-enum { UNIT_QUERIES = 32 };
+enum {
+    MOST_QUERIES = 128,   /* query vectors that share a packed page: packing is a twentieth */
+    UNITS_PER_THREAD = 4, /* enough for an even end */
+    STRETCH_PAGES = 4,
+    MOST_PARTIAL_BYTES = 32 << 20 /* for the sums of stretches */
+};
 
-static size_t unit_rows(const phi3_attention *attention)
-{
-    size_t group = attention->n_heads / attention->kv.n_kv_heads;
-    return group < UNIT_QUERIES ? UNIT_QUERIES / group : 1;
-}
-
-/* Floats, in whole cache lines. */
-static size_t thread_floats(const phi3_attention *attention)
-{
-    size_t group = attention->n_heads / attention->kv.n_kv_heads;
-    size_t count = phi3_cpu_kernels_current()->attention_scratch(attention->kv.head_dim,
-                                                                 unit_rows(attention) * group);
-    return (count + 15) / 16 * 16;
-}
-
-size_t phi3_cpu_attention_scratch(const phi3_attention *attention, size_t n_rows, int n_threads)
-{
-    (void)n_rows;
-    return (size_t)n_threads * thread_floats(attention) * sizeof(float);
-}
-
-/* Splits all spans into blocks of up to `block` rows; returns how many there are, and the one with
- * number `index`, if there is, in *unit. */
-static size_t find_block(const phi3_attention *attention, size_t block, size_t index,
-                         phi3_attention_unit *unit)
-{
-    size_t count = 0;
-    for (size_t s = 0; s < attention->n_spans; s++) {
-        const phi3_kv_span *span = &attention->spans[s];
-        size_t blocks = (span->n_rows + block - 1) / block;
-        if (index >= count && index < count + blocks) {
-            unit->span = span;
-            unit->first = (index - count) * block;
-            size_t left = span->n_rows - unit->first;
-            unit->n_rows = left < block ? left : block;
-        }
-        count += blocks;
-    }
-    return count;
-}
-
-static size_t count_blocks(const phi3_attention *attention, size_t block)
-{
-    phi3_attention_unit none;
-    return find_block(attention, block, SIZE_MAX, &none);
-}
+/* ---- Rotation and append --------------------------------------------------------------------- */
 
 typedef struct rotation {
     const phi3_attention *attention;
@@ -63,55 +28,288 @@ typedef struct rotation {
     float *qkv;                 /* [n_rows][(n_heads + 2 n_kv_heads) * head_dim] */
 } rotation;
 
-static void append_row(void *context, size_t index, int thread)
+static void append_row(const rotation *r, const phi3_kv_span *span, size_t index)
+{
+    const phi3_attention *attention = r->attention;
+    size_t n_heads = attention->n_heads + 2 * attention->kv.n_kv_heads;
+    size_t half = attention->rotary_dim / 2, row = span->first_row + index;
+    phi3_cpu_kernels_current()->rope_append(attention, span, span->n_past + index,
+                                            r->cosine + row * half, r->sine + row * half,
+                                            r->qkv + row * n_heads * attention->kv.head_dim);
+}
+
+/* Row number `number` of all spans' rows. */
+static void append_row_number(void *context, size_t number, int thread)
 {
     (void)thread;
     const rotation *r = context;
-    const phi3_attention *attention = r->attention;
-    size_t n_heads = attention->n_heads + 2 * attention->kv.n_kv_heads;
-    size_t half = attention->rotary_dim / 2;
-    phi3_attention_unit unit = {.span = attention->spans};
-    find_block(attention, 1, index, &unit);
-    size_t row = unit.span->first_row + unit.first;
-    phi3_cpu_kernels_current()->rope_append(attention, unit.span, unit.span->n_past + unit.first,
-                                            r->cosine + row * half, r->sine + row * half,
-                                            r->qkv + row * n_heads * attention->kv.head_dim);
+    const phi3_kv_span *span = r->attention->spans;
+    for (; number >= span->n_rows; span++)
+        number -= span->n_rows;
+    append_row(r, span, number);
+}
+
+static size_t count_rows(const phi3_attention *attention)
+{
+    size_t count = 0;
+    for (size_t s = 0; s < attention->n_spans; s++)
+        count += attention->spans[s].n_rows;
+    return count;
 }
 
 phi3_status phi3_cpu_rope_append(const phi3_exec *exec, const phi3_attention *attention,
                                  const float *cosine, const float *sine, float *qkv)
 {
     rotation r = {attention, cosine, sine, qkv};
-    size_t n_rows = count_blocks(attention, 1);
-    phi3_parallel(n_rows > 4 ? exec->n_threads : 1, n_rows, append_row, &r);
+    size_t n_rows = count_rows(attention);
+    phi3_parallel(n_rows > 4 ? exec->n_threads : 1, n_rows, append_row_number, &r);
     return PHI3_OK;
 }
 
-typedef struct attention_job {
+/* ---- The plan -------------------------------------------------------------------------------- */
+
+/* Some rows of a span, and the stretches that they see. */
+typedef struct block {
+    const phi3_kv_span *span;
+    size_t first, n_rows;
+    size_t first_stretch, n_stretches;
+    size_t stretches_before; /* in blocks before this one */
+} block;
+
+typedef struct plan {
     const phi3_attention *attention;
+    size_t group;      /* query heads of a kv head */
+    size_t block_rows; /* at most, in a block */
+    size_t n_blocks;
+    size_t n_stretches; /* of all blocks */
+    bool split;         /* stretches are computed on their own */
+} plan;
+
+static block make_block(const plan *p, const phi3_kv_span *span, size_t first)
+{
+    size_t left = span->n_rows - first;
+    size_t n_rows = left < p->block_rows ? left : p->block_rows;
+    size_t position = span->n_past + first, stretch = STRETCH_PAGES * PHI3_PAGE_POSITIONS;
+    size_t first_stretch = phi3_first_seen(p->attention, position) / stretch;
+    size_t last_stretch = (position + n_rows - 1) / stretch;
+    return (block){span, first, n_rows, first_stretch, last_stretch - first_stretch + 1, 0};
+}
+
+/* Counts the blocks and their stretches, and writes them where `blocks` is not NULL. */
+static void cut_rows(plan *p, block *blocks)
+{
+    p->n_blocks = p->n_stretches = 0;
+    for (size_t s = 0; s < p->attention->n_spans; s++) {
+        const phi3_kv_span *span = &p->attention->spans[s];
+        for (size_t first = 0; first < span->n_rows; first += p->block_rows) {
+            block b = make_block(p, span, first);
+            b.stretches_before = p->n_stretches;
+            p->n_stretches += b.n_stretches;
+            if (blocks)
+                blocks[p->n_blocks] = b;
+            p->n_blocks++;
+        }
+    }
+}
+
+/* Floats of the sums of n_queries query vectors, in whole cache lines. */
+static size_t sums_floats(const plan *p, size_t n_queries)
+{
+    size_t floats = n_queries * (PHI3_ATTENTION_WIDTH(p->attention->kv.head_dim) + 2);
+    return (floats + 15) / 16 * 16;
+}
+
+static size_t partial_floats(const plan *p)
+{
+    return p->n_stretches * p->attention->kv.n_kv_heads * sums_floats(p, p->block_rows * p->group);
+}
+
+/* Blocks are as large as the number of units allows. */
+static plan make_plan(const phi3_attention *attention, int n_threads)
+{
+    size_t group = attention->n_heads / attention->kv.n_kv_heads;
+    size_t wanted = UNITS_PER_THREAD * (size_t)n_threads, n_units = 0;
+    plan p = {.attention = attention, .group = group};
+    for (size_t n_queries = MOST_QUERIES; n_queries >= MOST_QUERIES / 8; n_queries /= 2) {
+        p.block_rows = n_queries > group ? n_queries / group : 1;
+        cut_rows(&p, NULL);
+        n_units = p.n_blocks * attention->kv.n_kv_heads;
+        if (n_units >= wanted)
+            break;
+    }
+    p.split = n_units < wanted && p.n_stretches > p.n_blocks &&
+              partial_floats(&p) * sizeof(float) <= MOST_PARTIAL_BYTES;
+    return p;
+}
+
+/* ---- Scratch --------------------------------------------------------------------------------- */
+
+/* Byte offsets in exec->scratch. */
+typedef struct layout {
+    size_t blocks;   /* [n_blocks] */
+    size_t pending;  /* [n_blocks * n_kv_heads] stretches still to be done, with split */
+    size_t partials; /* [n_stretches * n_kv_heads][sums_floats], with split */
+    size_t threads;  /* [n_threads][thread_floats] */
+    size_t size;
+} layout;
+
+static size_t cache_lines(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+static size_t attend_floats(const plan *p)
+{
+    size_t floats = phi3_cpu_kernels_current()->attend_scratch(p->attention->kv.head_dim,
+                                                               p->block_rows * p->group);
+    return (floats + 15) / 16 * 16;
+}
+
+/* A thread's scratch for the kernel, then two sums. */
+static size_t thread_floats(const plan *p)
+{
+    return attend_floats(p) + 2 * sums_floats(p, p->block_rows * p->group);
+}
+
+static layout lay_out(const plan *p, int n_threads)
+{
+    size_t n_units = p->n_blocks * p->attention->kv.n_kv_heads;
+    layout l = {.blocks = 0};
+    l.pending = cache_lines(p->n_blocks * sizeof(block));
+    l.partials = l.pending + (p->split ? cache_lines(n_units * sizeof(atomic_uint)) : 0);
+    l.threads = l.partials + (p->split ? partial_floats(p) * sizeof(float) : 0);
+    l.size = l.threads + (size_t)n_threads * thread_floats(p) * sizeof(float);
+    return l;
+}
+
+size_t phi3_cpu_attention_scratch(const phi3_attention *attention, size_t n_rows, int n_threads)
+{
+    (void)n_rows;
+    plan p = make_plan(attention, n_threads);
+    return lay_out(&p, n_threads).size;
+}
+
+/* ---- Attention ------------------------------------------------------------------------------- */
+
+typedef struct attention_job {
+    const phi3_cpu_kernels *kernels;
+    plan plan;
     const float *qkv; /* [n_rows][(n_heads + 2 n_kv_heads) * head_dim] */
-    float *scratch;   /* [n_threads][thread_floats] */
-    size_t thread_floats;
-    size_t n_units;
-    float *out; /* [n_rows][n_heads * head_dim] */
+    float *out;       /* [n_rows][n_heads * head_dim] */
+    block *blocks;
+    atomic_uint *pending;
+    float *partials;
+    float *threads;
 } attention_job;
+
+static phi3_attention_sums sums_at(const plan *p, float *memory, size_t n_queries)
+{
+    float *totals = memory + n_queries * PHI3_ATTENTION_WIDTH(p->attention->kv.head_dim);
+    return (phi3_attention_sums){memory, totals, totals + n_queries};
+}
+
+static phi3_attention_unit unit_of(const block *b, size_t kv_head)
+{
+    return (phi3_attention_unit){b->span, kv_head, b->first, b->n_rows};
+}
+
+/* What a unit sees of stretch number `index` of its block. */
+static void attend_stretch(const attention_job *j, const block *b, const phi3_attention_unit *unit,
+                           size_t index, int thread, const phi3_attention_sums *sums)
+{
+    size_t position = b->span->n_past + b->first;
+    size_t first_page = (b->first_stretch + index) * STRETCH_PAGES;
+    size_t seen_page = phi3_first_seen(j->plan.attention, position) / PHI3_PAGE_POSITIONS;
+    size_t end_page = (position + b->n_rows - 1) / PHI3_PAGE_POSITIONS + 1;
+    if (end_page > first_page + STRETCH_PAGES)
+        end_page = first_page + STRETCH_PAGES;
+    if (first_page < seen_page)
+        first_page = seen_page;
+    float *scratch = j->threads + (size_t)thread * thread_floats(&j->plan);
+    j->kernels->attend(j->plan.attention, unit, first_page, end_page, j->qkv, scratch, sums);
+}
 
 /* The last blocks of a span have most to read: they go first. */
 static void attend_unit(void *context, size_t index, int thread)
 {
     const attention_job *j = context;
-    size_t number = j->n_units - 1 - index, n_kv_heads = j->attention->kv.n_kv_heads;
-    phi3_attention_unit unit = {.kv_head = number % n_kv_heads};
-    find_block(j->attention, unit_rows(j->attention), number / n_kv_heads, &unit);
-    phi3_cpu_kernels_current()->attention(j->attention, &unit, j->qkv,
-                                          j->scratch + (size_t)thread * j->thread_floats, j->out);
+    const plan *p = &j->plan;
+    size_t n_kv_heads = p->attention->kv.n_kv_heads, head_dim = p->attention->kv.head_dim;
+    const block *b = &j->blocks[p->n_blocks - 1 - index / n_kv_heads];
+    phi3_attention_unit unit = unit_of(b, index % n_kv_heads);
+    size_t n_queries = b->n_rows * p->group;
+    float *own = j->threads + (size_t)thread * thread_floats(p) + attend_floats(p);
+    phi3_attention_sums sums = sums_at(p, own, n_queries);
+    phi3_attention_sums later = sums_at(p, own + sums_floats(p, n_queries), n_queries);
+
+    attend_stretch(j, b, &unit, 0, thread, &sums);
+    for (size_t i = 1; i < b->n_stretches; i++) {
+        attend_stretch(j, b, &unit, i, thread, &later);
+        j->kernels->add_sums(&sums, &later, n_queries, head_dim);
+    }
+    j->kernels->finish_attention(p->attention, &unit, &sums, j->out);
+}
+
+/* The sums of a unit's stretch, with split. */
+static phi3_attention_sums partial_sums(const attention_job *j, const block *b, size_t kv_head,
+                                        size_t index)
+{
+    const plan *p = &j->plan;
+    size_t number = (b->stretches_before + index) * p->attention->kv.n_kv_heads + kv_head;
+    size_t stride = sums_floats(p, p->block_rows * p->group);
+    return sums_at(p, j->partials + number * stride, b->n_rows * p->group);
+}
+
+static void add_up(const attention_job *j, const block *b, const phi3_attention_unit *unit)
+{
+    const phi3_attention *attention = j->plan.attention;
+    phi3_attention_sums sums = partial_sums(j, b, unit->kv_head, 0);
+    for (size_t i = 1; i < b->n_stretches; i++) {
+        phi3_attention_sums later = partial_sums(j, b, unit->kv_head, i);
+        j->kernels->add_sums(&sums, &later, b->n_rows * j->plan.group, attention->kv.head_dim);
+    }
+    j->kernels->finish_attention(attention, unit, &sums, j->out);
+}
+
+/* Index: a stretch of all blocks, and a kv head. */
+static void attend_split(void *context, size_t index, int thread)
+{
+    const attention_job *j = context;
+    size_t n_kv_heads = j->plan.attention->kv.n_kv_heads;
+    size_t number = index / n_kv_heads, kv_head = index % n_kv_heads;
+    const block *b = j->blocks;
+    while (number >= b->stretches_before + b->n_stretches)
+        b++;
+    phi3_attention_unit unit = unit_of(b, kv_head);
+    size_t stretch = number - b->stretches_before;
+    phi3_attention_sums sums = partial_sums(j, b, kv_head, stretch);
+    attend_stretch(j, b, &unit, stretch, thread, &sums);
+    atomic_uint *pending = &j->pending[(size_t)(b - j->blocks) * n_kv_heads + kv_head];
+    if (atomic_fetch_sub(pending, 1) == 1)
+        add_up(j, b, &unit);
 }
 
 phi3_status phi3_cpu_attention(const phi3_exec *exec, const phi3_attention *attention,
                                const float *qkv, float *out)
 {
-    size_t n_units = count_blocks(attention, unit_rows(attention)) * attention->kv.n_kv_heads;
-    attention_job j = {attention, qkv, exec->scratch, thread_floats(attention), n_units, out};
-    phi3_parallel(exec->n_threads, n_units, attend_unit, &j);
+    char *scratch = exec->scratch;
+    attention_job j = {.kernels = phi3_cpu_kernels_current(),
+                       .plan = make_plan(attention, exec->n_threads),
+                       .qkv = qkv,
+                       .out = out};
+    layout l = lay_out(&j.plan, exec->n_threads);
+    size_t n_kv_heads = attention->kv.n_kv_heads;
+    j.blocks = (block *)(void *)(scratch + l.blocks);
+    j.pending = (atomic_uint *)(void *)(scratch + l.pending);
+    j.partials = (float *)(void *)(scratch + l.partials);
+    j.threads = (float *)(void *)(scratch + l.threads);
+    cut_rows(&j.plan, j.blocks);
+    if (!j.plan.split) {
+        phi3_parallel(exec->n_threads, j.plan.n_blocks * n_kv_heads, attend_unit, &j);
+        return PHI3_OK;
+    }
+    for (size_t i = 0; i < j.plan.n_blocks * n_kv_heads; i++)
+        atomic_init(&j.pending[i], (unsigned)j.blocks[i / n_kv_heads].n_stretches);
+    phi3_parallel(exec->n_threads, j.plan.n_stretches * n_kv_heads, attend_split, &j);
     return PHI3_OK;
 }

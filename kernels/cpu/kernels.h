@@ -39,6 +39,27 @@ typedef struct phi3_attention_unit {
     size_t n_rows;
 } phi3_attention_unit;
 
+/*
+ * What a unit's query vectors have seen so far: for each, the sum of the weighted values, the sum of
+ * the weights, and the highest score, to which weights are relative. Query vector q belongs to row
+ * q / group of the unit and to query head q % group of its kv head.
+ */
+typedef struct phi3_attention_sums {
+    float *values;  /* [n_queries][PHI3_ATTENTION_WIDTH(head_dim)] */
+    float *totals;  /* [n_queries]; 0: has seen nothing */
+    float *highest; /* [n_queries] */
+} phi3_attention_sums;
+
+/* head_dim in whole vectors of any level. */
+#define PHI3_ATTENTION_WIDTH(head_dim) (((head_dim) + 15) / 16 * 16)
+
+/* The first position that a row at `position` sees. */
+static inline size_t phi3_first_seen(const phi3_attention *attention, size_t position)
+{
+    size_t window = attention->sliding_window;
+    return window && position >= window ? position - window + 1 : 0;
+}
+
 typedef struct phi3_cpu_kernels {
     /* As phi3_dequantize_row, to the bit. */
     void (*dequantize_row)(phi3_dtype dtype, const void *row, size_t n_columns, float *out);
@@ -73,10 +94,22 @@ typedef struct phi3_cpu_kernels {
     void (*rope_append)(const phi3_attention *attention, const phi3_kv_span *span, size_t position,
                         const float *cosine, const float *sine, float *heads);
 
-    /* Floats of scratch that a unit of up to n_queries query vectors needs. */
-    size_t (*attention_scratch)(size_t head_dim, size_t n_queries);
-    void (*attention)(const phi3_attention *attention, const phi3_attention_unit *unit,
-                      const float *qkv, float *scratch, float *out);
+    /* Floats of scratch that attend needs for up to n_queries query vectors. */
+    size_t (*attend_scratch)(size_t head_dim, size_t n_queries);
+
+    /* What a unit sees in pages [first_page, end_page) of its span, into `sums`.
+     *     qkv [n_rows of the batch][(n_heads + 2 n_kv_heads) * head_dim]; scratch 64-byte aligned */
+    void (*attend)(const phi3_attention *attention, const phi3_attention_unit *unit,
+                   size_t first_page, size_t end_page, const float *qkv, float *scratch,
+                   const phi3_attention_sums *sums);
+
+    /* Adds what has been seen in `later` pages. */
+    void (*add_sums)(const phi3_attention_sums *sums, const phi3_attention_sums *later,
+                     size_t n_queries, size_t head_dim);
+
+    /* The weighted means.     out [n_rows of the batch][n_heads * head_dim] */
+    void (*finish_attention)(const phi3_attention *attention, const phi3_attention_unit *unit,
+                             const phi3_attention_sums *sums, float *out);
 
     /* What one core can do at best. peak_read reads `size` bytes, a multiple of 4096, at a multiple
      * of 64. The others multiply and add in registers and return how many operations that was. */

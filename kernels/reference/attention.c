@@ -9,31 +9,68 @@
 #include "kernels/float16.h"
 #include "reference.h"
 
-/* Where a position's key (value 0) or value (1) of one head stands: [head_dim]. */
-static void *cache_row(const phi3_attention *attention, const phi3_kv_span *span, size_t value,
-                       size_t head, size_t position)
+/* Where a position stands in the cache: its run of keys (value 0) or values (1) of one head, and its
+ * place there. */
+typedef struct cache_row {
+    const phi3_kv_layout *kv;
+    char *run;
+    size_t index;
+} cache_row;
+
+static cache_row find_row(const phi3_attention *attention, const phi3_kv_span *span, size_t value,
+                          size_t head, size_t position)
 {
     const phi3_kv_layout *kv = &attention->kv;
     void *page = span->pages[position / PHI3_PAGE_POSITIONS];
-    size_t row_bytes = kv->head_dim * phi3_kv_element_bytes(kv->dtype);
-    return phi3_kv_head(kv, page, attention->layer, value, head) +
-           position % PHI3_PAGE_POSITIONS * row_bytes;
+    return (cache_row){kv, phi3_kv_head(kv, page, attention->layer, value, head),
+                       position % PHI3_PAGE_POSITIONS};
 }
 
-static float load_element(phi3_dtype dtype, const void *row, size_t i)
+static float load_element(const cache_row *row, size_t i)
 {
-    if (dtype == PHI3_F32)
-        return ((const float *)row)[i];
-    return phi3_f16_to_f32(((const uint16_t *)row)[i]);
+    size_t at = row->index * row->kv->head_dim + i;
+    switch (row->kv->dtype) {
+    case PHI3_F16:
+        return phi3_f16_to_f32(((const uint16_t *)(void *)row->run)[at]);
+    case PHI3_BF16:
+        return phi3_bf16_to_f32(((const uint16_t *)(void *)row->run)[at]);
+    case PHI3_I8:
+        return ((const int8_t *)row->run)[at] * phi3_kv_scales(row->kv, row->run)[row->index];
+    default:
+        return ((const float *)(void *)row->run)[at];
+    }
 }
 
-static void store_row(phi3_dtype dtype, void *row, const float *values, size_t count)
+/* Sets the scale of a row of I8, and returns its inverse. */
+static float set_scale(const cache_row *row, const float *values)
 {
-    for (size_t i = 0; i < count; i++) {
-        if (dtype == PHI3_F32)
-            ((float *)row)[i] = values[i];
-        else
-            ((uint16_t *)row)[i] = phi3_f16_from_f32(values[i]);
+    float largest = 0;
+    for (size_t i = 0; i < row->kv->head_dim; i++)
+        if (!(fabsf(values[i]) <= largest) && !isnan(largest))
+            largest = fabsf(values[i]);
+    float scale = largest / 127;
+    phi3_kv_scales(row->kv, row->run)[row->index] = scale;
+    return isfinite(1 / scale) ? 1 / scale : 0;
+}
+
+static void store_row(const cache_row *row, const float *values)
+{
+    size_t head_dim = row->kv->head_dim, at = row->index * head_dim;
+    float inverse = row->kv->dtype == PHI3_I8 ? set_scale(row, values) : 0;
+    for (size_t i = 0; i < head_dim; i++, at++) {
+        switch (row->kv->dtype) {
+        case PHI3_F16:
+            ((uint16_t *)(void *)row->run)[at] = phi3_f16_from_f32(values[i]);
+            break;
+        case PHI3_BF16:
+            ((uint16_t *)(void *)row->run)[at] = phi3_bf16_from_f32(values[i]);
+            break;
+        case PHI3_I8:
+            ((int8_t *)row->run)[at] = inverse ? (int8_t)lrintf(values[i] * inverse) : 0;
+            break;
+        default:
+            ((float *)(void *)row->run)[at] = values[i];
+        }
     }
 }
 
@@ -66,8 +103,10 @@ phi3_status phi3_reference_rope_append(const phi3_exec *exec, const phi3_attenti
             for (size_t h = 0; h < n_kv_heads; h++) {
                 const float *key = heads + (n_heads + h) * head_dim;
                 const float *value = key + n_kv_heads * head_dim;
-                store_row(kv->dtype, cache_row(attention, span, 0, h, position), key, head_dim);
-                store_row(kv->dtype, cache_row(attention, span, 1, h, position), value, head_dim);
+                cache_row keys = find_row(attention, span, 0, h, position);
+                cache_row values = find_row(attention, span, 1, h, position);
+                store_row(&keys, key);
+                store_row(&values, value);
             }
         }
     }
@@ -82,12 +121,13 @@ size_t phi3_reference_attention_scratch(const phi3_attention *attention, size_t 
 }
 
 /* q . k / sqrt(head_dim) */
-static double score(const phi3_kv_layout *kv, const float *query, const void *key)
+static double score(const float *query, cache_row key)
 {
+    size_t head_dim = key.kv->head_dim;
     double sum = 0;
-    for (size_t i = 0; i < kv->head_dim; i++)
-        sum += (double)query[i] * load_element(kv->dtype, key, i);
-    return sum / sqrt((double)kv->head_dim);
+    for (size_t i = 0; i < head_dim; i++)
+        sum += (double)query[i] * load_element(&key, i);
+    return sum / sqrt((double)head_dim);
 }
 
 /* One query head of the row at `position`: out [head_dim], sum [head_dim] is scratch. */
@@ -100,17 +140,17 @@ static void attend(const phi3_attention *attention, const phi3_kv_span *span, si
 
     double highest = -INFINITY;
     for (size_t j = first; j <= position; j++)
-        highest = fmax(highest, score(kv, query, cache_row(attention, span, 0, kv_head, j)));
+        highest = fmax(highest, score(query, find_row(attention, span, 0, kv_head, j)));
 
     double total = 0;
     for (size_t i = 0; i < kv->head_dim; i++)
         sum[i] = 0;
     for (size_t j = first; j <= position; j++) {
-        double s = score(kv, query, cache_row(attention, span, 0, kv_head, j));
+        double s = score(query, find_row(attention, span, 0, kv_head, j));
         double weight = exp(s - highest);
-        const void *value = cache_row(attention, span, 1, kv_head, j);
+        cache_row value = find_row(attention, span, 1, kv_head, j);
         for (size_t i = 0; i < kv->head_dim; i++)
-            sum[i] += weight * load_element(kv->dtype, value, i);
+            sum[i] += weight * load_element(&value, i);
         total += weight;
     }
     for (size_t i = 0; i < kv->head_dim; i++)

@@ -232,6 +232,7 @@ void phi3_dequantize_row(phi3_dtype dtype, const void *row, size_t n_columns, fl
     case PHI3_IQ4_XS:
         EACH_BLOCK(PHI3_SUPER_BLOCK, iq4_xs);
         break;
+    case PHI3_I8:
     case PHI3_DTYPE_LIMIT:
         break;
     }

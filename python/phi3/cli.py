@@ -325,7 +325,7 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
         help="float32: exact; mixed: fast; auto: exact for small models",
     )
     group.add_argument(
-        "--kv-cache-dtype", default="auto", metavar="DTYPE", help="float32, float16; auto: as fits"
+        "--kv-cache-dtype", default="auto", metavar="DTYPE", help="float32, float16, bfloat16, int8"
     )
     group.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
 

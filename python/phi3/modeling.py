@@ -151,7 +151,8 @@ class AutoModelForCausalLM:
         dtype (or torch_dtype): "auto"; float32 asks for float32 arithmetic throughout.
         compute_dtype: "float32", exact; "mixed", activations rounded to 8 bits or bfloat16 where
             weights are; "auto", float32 for weights of up to 256 MB and mixed above.
-        kv_cache_dtype: "auto", "float32", "float16".
+        kv_cache_dtype: how keys and values are kept: "float32", "float16", "bfloat16", "int8" (with
+            a scale for each head and token); "auto", float32 in the exact mode and float16 otherwise.
         n_threads: 0 for one per physical core.
         progress: show a bar while loading; None when tqdm is there and stderr is a terminal.
         """

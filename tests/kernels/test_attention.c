@@ -6,7 +6,7 @@
  */
 #include "support.h"
 
-enum { MAX_SPANS = 3 };
+enum { MAX_SPANS = 12 };
 
 typedef struct sequence {
     size_t n_past;
@@ -16,6 +16,7 @@ typedef struct sequence {
 typedef struct geometry {
     size_t n_heads, n_kv_heads, head_dim, rotary_dim, window;
     phi3_dtype dtype; /* of the cache */
+    phi3_compute compute;
     sequence sequences[MAX_SPANS];
     size_t n_sequences;
 } geometry;
@@ -35,9 +36,39 @@ typedef struct batch {
 
 /* ---- Building a batch ------------------------------------------------------------------------ */
 
-static double as_stored(phi3_dtype dtype, double value)
+/* Element i of the row at `index` of a run. */
+static double stored_element(const phi3_kv_layout *kv, char *run, size_t index, size_t i)
 {
-    return dtype == PHI3_F32 ? (float)value : phi3_f16_to_f32(phi3_f16_from_f32((float)value));
+    const char *at = run + (index * kv->head_dim + i) * phi3_kv_element_bytes(kv->dtype);
+    switch (kv->dtype) {
+    case PHI3_F16:
+        return phi3_load_f16(at);
+    case PHI3_BF16:
+        return phi3_load_bf16(at);
+    case PHI3_I8:
+        return (double)*(const int8_t *)at * phi3_kv_scales(kv, run)[index];
+    default:
+        return phi3_load_f32(at);
+    }
+}
+
+static void store_element(const phi3_kv_layout *kv, char *run, size_t index, size_t i, float value)
+{
+    char *at = run + (index * kv->head_dim + i) * phi3_kv_element_bytes(kv->dtype);
+    uint16_t half = kv->dtype == PHI3_F16 ? phi3_f16_from_f32(value) : phi3_bf16_from_f32(value);
+    if (kv->dtype == PHI3_F32)
+        memcpy(at, &value, sizeof value);
+    else if (kv->dtype == PHI3_I8)
+        *(int8_t *)at = (int8_t)lrintf(value / phi3_kv_scales(kv, run)[index]);
+    else
+        memcpy(at, &half, sizeof half);
+}
+
+/* The run of keys (value 0) or values (1) that holds a position. */
+static char *run_of(const batch *b, size_t s, size_t value, size_t head, size_t position)
+{
+    return phi3_kv_head(&b->attention.kv, b->pages[s][position / PHI3_PAGE_POSITIONS], b->layer,
+                        value, head);
 }
 
 /* Puts random keys and values of the past into pages and into the truth. */
@@ -45,21 +76,17 @@ static void fill_past(batch *b, size_t s)
 {
     const geometry *g = &b->g;
     const phi3_kv_layout *kv = &b->attention.kv;
-    size_t element = phi3_kv_element_bytes(g->dtype);
     for (size_t p = 0; p < g->sequences[s].n_past; p++) {
         for (size_t i = 0; i < 2 * g->n_kv_heads * g->head_dim; i++) {
-            size_t value = i / (g->n_kv_heads * g->head_dim),
-                   head = i / g->head_dim % g->n_kv_heads;
-            size_t at = p % PHI3_PAGE_POSITIONS * g->head_dim + i % g->head_dim;
-            char *to =
-                phi3_kv_head(kv, b->pages[s][p / PHI3_PAGE_POSITIONS], b->layer, value, head) +
-                at * element;
-            float number = random_normal();
-            uint16_t half = phi3_f16_from_f32(number);
-            memcpy(to, g->dtype == PHI3_F32 ? (void *)&number : (void *)&half, element);
+            size_t value = i / (g->n_kv_heads * g->head_dim), d = i % g->head_dim;
+            size_t head = i / g->head_dim % g->n_kv_heads, index = p % PHI3_PAGE_POSITIONS;
+            char *run = run_of(b, s, value, head, p);
+            if (kv->dtype == PHI3_I8 && d == 0)
+                phi3_kv_scales(kv, run)[index] = (float)(1 + random_unit()) / 32;
+            store_element(kv, run, index, d, random_normal());
             (value ? b->values[s] : b->keys[s])[p * g->n_kv_heads * g->head_dim +
                                                 i % (g->n_kv_heads * g->head_dim)] =
-                as_stored(g->dtype, number);
+                stored_element(kv, run, index, d);
         }
     }
 }
@@ -96,6 +123,7 @@ static batch make_batch(geometry g)
                                    .n_heads = g.n_heads,
                                    .rotary_dim = g.rotary_dim,
                                    .sliding_window = g.window,
+                                   .compute = g.compute,
                                    .n_spans = g.n_sequences};
     size_t first_row = 0;
     for (size_t s = 0; s < g.n_sequences; s++) {
@@ -136,26 +164,46 @@ static double rotated(const batch *b, size_t row, const float *head, size_t i)
 /* Two products of numbers below 4, each rounded by 2^-24 of itself, and their sum. */
 #define ROTATION_ERROR (4 * 16 * 0x1p-24)
 
+/* The most that storing changes a number of a row whose largest magnitude is `largest`. */
+static double storage_error(phi3_dtype dtype, double value, double largest)
+{
+    switch (dtype) {
+    case PHI3_F16:
+        return fabs(value) * 0x1p-11;
+    case PHI3_BF16:
+        return fabs(value) * 0x1p-8;
+    case PHI3_I8:
+        return largest / 127 * 0.5001;
+    default:
+        return 0;
+    }
+}
+
 /* Checks that the op stored the batch's keys and values, then takes what it stored as the truth: a
  * rounding of the last bit in float16 must not count twice. */
 static void check_stored(const batch *b, const float *before, size_t s)
 {
     const geometry *g = &b->g;
-    size_t floats = g->n_kv_heads * g->head_dim;
-    double unit = g->dtype == PHI3_F32 ? 0 : 0x1p-11;
+    size_t n_floats = g->n_kv_heads * g->head_dim;
+    double want[256];
+    assert_true(g->head_dim <= COUNT(want));
     for (size_t r = 0; r < g->sequences[s].n_rows; r++) {
         size_t row = b->spans[s].first_row + r, p = g->sequences[s].n_past + r;
-        const float *keys = before + row * b->row_floats + g->n_heads * g->head_dim;
-        for (size_t i = 0; i < 2 * floats; i++) {
-            size_t value = i / floats, head = i % floats / g->head_dim, d = i % g->head_dim;
-            double want = value ? keys[i] : rotated(b, row, keys + head * g->head_dim, d);
-            const char *at =
-                phi3_kv_head(&b->attention.kv, b->pages[s][p / PHI3_PAGE_POSITIONS], b->layer,
-                             value, head) +
-                (p % PHI3_PAGE_POSITIONS * g->head_dim + d) * phi3_kv_element_bytes(g->dtype);
-            double got = g->dtype == PHI3_F32 ? phi3_load_f32(at) : phi3_load_f16(at);
-            assert_true(fabs(got - want) <= unit * fabs(want) + ROTATION_ERROR);
-            (value ? b->values[s] : b->keys[s])[p * floats + i % floats] = got;
+        for (size_t h = 0; h < 2 * g->n_kv_heads; h++) {
+            size_t value = h / g->n_kv_heads, head = h % g->n_kv_heads;
+            const float *from = before + row * b->row_floats + (g->n_heads + h) * g->head_dim;
+            double largest = 0;
+            for (size_t d = 0; d < g->head_dim; d++) {
+                want[d] = value ? from[d] : rotated(b, row, from, d);
+                largest = fmax(largest, fabs(want[d]));
+            }
+            for (size_t d = 0; d < g->head_dim; d++) {
+                double got = stored_element(&b->attention.kv, run_of(b, s, value, head, p),
+                                            p % PHI3_PAGE_POSITIONS, d);
+                double allowed = storage_error(g->dtype, want[d], largest) + ROTATION_ERROR;
+                assert_true(fabs(got - want[d]) <= allowed);
+                (value ? b->values[s] : b->keys[s])[p * n_floats + head * g->head_dim + d] = got;
+            }
         }
     }
 }
@@ -186,28 +234,83 @@ static void true_attention(const batch *b, size_t s, size_t r, size_t head, cons
         out[i] /= total;
 }
 
-/* Scores of some tens times 2^-24 give weights that are off by 1e-6 or so; values are about 1. */
+/*
+ * In float32, scores of some tens times 2^-24 give weights that are off by 1e-6 or so; values are
+ * about 1. In bfloat16 numbers are rounded by 2^-9 of themselves: sums of head_dim random products
+ * over sqrt(head_dim) are off by some 2^-8, once in many thousands by ten times that, and weights
+ * with them.
+ */
+static double tolerance(const geometry *g)
+{
+    return g->compute == PHI3_COMPUTE_MIXED && g->dtype != PHI3_F32 ? 0.05 : 1e-5;
+}
+
 static void check_attention(const batch *b, const phi3_backend *backend, const float *out)
 {
     const geometry *g = &b->g;
-    double *want = test_malloc(g->head_dim * sizeof *want);
+    double *want = test_malloc(g->head_dim * sizeof *want), squares = 0;
     for (size_t s = 0; s < g->n_sequences; s++) {
         for (size_t r = 0; r < g->sequences[s].n_rows; r++) {
             size_t row = b->spans[s].first_row + r;
             for (size_t h = 0; h < g->n_heads; h++) {
                 true_attention(b, s, r, h, b->qkv + row * b->row_floats + h * g->head_dim, want);
                 const float *got = out + (row * g->n_heads + h) * g->head_dim;
-                for (size_t i = 0; i < g->head_dim; i++)
-                    if (!(fabs(got[i] - want[i]) <= 1e-5))
+                for (size_t i = 0; i < g->head_dim; i++) {
+                    squares += (got[i] - want[i]) * (got[i] - want[i]);
+                    if (!(fabs(got[i] - want[i]) <= tolerance(g)))
                         fail_msg("%s: sequence %zu, row %zu, head %zu, element %zu: %g, not %g",
                                  backend->name, s, r, h, i, got[i], want[i]);
+                }
             }
         }
     }
+    assert_true(sqrt(squares / (double)(b->n_rows * g->n_heads * g->head_dim)) <=
+                tolerance(g) / 10);
     test_free(want);
 }
 
 /* ---- The tests ------------------------------------------------------------------------------- */
+
+/* A row's result is the same, to the bit, when it is computed alone. */
+static void check_rows_alone(const batch *b, const phi3_backend *backend, const float *out)
+{
+    size_t out_floats = b->g.n_heads * b->g.head_dim;
+    float *alone = test_malloc(out_floats * sizeof *alone);
+    for (size_t s = 0; s < b->g.n_sequences; s++) {
+        for (size_t r = 0; r < b->spans[s].n_rows; r++) {
+            phi3_kv_span span = {b->pages[s], b->spans[s].n_past + r, 0, 1};
+            phi3_attention attention = b->attention;
+            attention.spans = &span;
+            attention.n_spans = 1;
+            int n_threads = 1 + (int)(random_bits() % 3);
+            phi3_exec exec =
+                make_exec(backend, n_threads, backend->attention_scratch(&attention, 1, n_threads));
+            size_t row = b->spans[s].first_row + r;
+            assert_int_equal(
+                backend->attention(&exec, &attention, b->qkv + row * b->row_floats, alone),
+                PHI3_OK);
+            assert_memory_equal(alone, out + row * out_floats, out_floats * sizeof *alone);
+            free_exec(backend, &exec);
+        }
+    }
+    test_free(alone);
+}
+
+/* Nor does it depend on the number of threads. */
+static void check_threads(const batch *b, const phi3_backend *backend, const float *out)
+{
+    size_t bytes = b->n_rows * b->g.n_heads * b->g.head_dim * sizeof(float);
+    float *again = test_malloc(bytes);
+    const int counts[] = {1, 2, 3, 16};
+    for (size_t i = 0; i < COUNT(counts); i++) {
+        phi3_exec exec = make_exec(backend, counts[i],
+                                   backend->attention_scratch(&b->attention, b->n_rows, counts[i]));
+        assert_int_equal(backend->attention(&exec, &b->attention, b->qkv, again), PHI3_OK);
+        assert_memory_equal(again, out, bytes);
+        free_exec(backend, &exec);
+    }
+    test_free(again);
+}
 
 static void check(const phi3_backend *backend, geometry g, int n_threads)
 {
@@ -233,6 +336,8 @@ static void check(const phi3_backend *backend, geometry g, int n_threads)
     float *out = random_floats(b.n_rows * g.n_heads * g.head_dim);
     assert_int_equal(backend->attention(&exec, &b.attention, b.qkv, out), PHI3_OK);
     check_attention(&b, backend, out);
+    check_rows_alone(&b, backend, out);
+    check_threads(&b, backend, out);
 
     test_free(out);
     test_free(before);
@@ -242,11 +347,13 @@ static void check(const phi3_backend *backend, geometry g, int n_threads)
 
 static void check_everywhere(geometry g)
 {
+    const phi3_dtype dtypes[] = {PHI3_F32, PHI3_F16, PHI3_BF16, PHI3_I8};
     size_t n_backends;
     const phi3_backend *const *backends = test_backends(&n_backends);
     for (size_t b = 0; b < n_backends; b++)
-        for (int dtype = 0; dtype < 2; dtype++) {
-            g.dtype = dtype ? PHI3_F16 : PHI3_F32;
+        for (size_t i = 0; i < 2 * COUNT(dtypes); i++) {
+            g.dtype = dtypes[i / 2];
+            g.compute = i % 2 ? PHI3_COMPUTE_FLOAT32 : PHI3_COMPUTE_MIXED;
             check(backends[b], g, 1 + (int)(random_bits() % 2));
         }
 }
@@ -255,7 +362,7 @@ static void heads_and_dimensions(void **state)
 {
     (void)state;
     random_state = 1;
-    const size_t dims[] = {64, 80, 96, 128, 20}, groups[] = {1, 3, 4};
+    const size_t dims[] = {64, 80, 96, 128, 20, 33}, groups[] = {1, 3, 4};
     for (size_t d = 0; d < COUNT(dims); d++) {
         for (size_t i = 0; i < COUNT(groups); i++) {
             geometry g = {.n_heads = 2 * groups[i],
@@ -322,6 +429,36 @@ static void sliding_windows(void **state)
     }
 }
 
+/* One new row after much: stretches of the past are computed apart, for some numbers of threads. */
+static void long_pasts(void **state)
+{
+    (void)state;
+    random_state = 6;
+    const size_t windows[] = {0, 300, 600};
+    for (size_t w = 0; w < COUNT(windows); w++) {
+        geometry g = {.n_heads = 6,
+                      .n_kv_heads = 2,
+                      .head_dim = 64,
+                      .rotary_dim = 64,
+                      .window = windows[w],
+                      .sequences = {{1100, 1}, {255, 2}, {700, 5}},
+                      .n_sequences = 3};
+        check_everywhere(g);
+    }
+}
+
+/* As many callers decode together, one of them further than the others. */
+static void many_sequences(void **state)
+{
+    (void)state;
+    random_state = 7;
+    geometry g = {
+        .n_heads = 4, .n_kv_heads = 4, .head_dim = 32, .rotary_dim = 32, .n_sequences = MAX_SPANS};
+    for (size_t s = 0; s < MAX_SPANS; s++)
+        g.sequences[s] = (sequence){s == 5 ? 900 : 11 * s, 1};
+    check_everywhere(g);
+}
+
 /* Scores that would overflow without the running maximum, and a maximum that comes last. */
 static void large_scores(void **state)
 {
@@ -359,6 +496,46 @@ static void large_scores(void **state)
     }
 }
 
+/* A NaN or an infinity shows in the row that sees it, and in no other sequence. */
+static void not_numbers(void **state)
+{
+    (void)state;
+    random_state = 8;
+    enum { POSITIONS = 100, DIM = 32, BAD = 70 };
+    const phi3_dtype dtypes[] = {PHI3_F32, PHI3_F16, PHI3_BF16, PHI3_I8};
+    size_t n_backends;
+    const phi3_backend *const *backends = test_backends(&n_backends);
+    for (size_t b = 0; b < n_backends; b++) {
+        for (size_t i = 0; i < 4 * COUNT(dtypes); i++) {
+            geometry g = {.n_heads = 1,
+                          .n_kv_heads = 1,
+                          .head_dim = DIM,
+                          .dtype = dtypes[i / 4],
+                          .sequences = {{BAD, 1}, {0, BAD}, {BAD, POSITIONS - BAD}},
+                          .n_sequences = 3};
+            batch made = make_batch(g);
+            made.attention.spans = made.spans;
+            made.qkv[3] = 1; /* so that an infinite key has the highest score, not the lowest */
+            float *bad = made.qkv + (i % 2 ? 2 : 1) * DIM; /* the first row's key or value */
+            bad[3] = i / 2 % 2 ? NAN : INFINITY;
+            phi3_exec exec = make_exec(
+                backends[b], 2, backends[b]->attention_scratch(&made.attention, made.n_rows, 2));
+            float *out = random_floats(made.n_rows * DIM);
+            backends[b]->rope_append(&exec, &made.attention, NULL, NULL, made.qkv);
+            backends[b]->attention(&exec, &made.attention, made.qkv, out);
+            size_t n_bad = 0;
+            for (size_t j = 0; j < DIM; j++)
+                n_bad += !isfinite(out[j]);
+            assert_true(n_bad > 0);
+            for (size_t j = DIM; j < made.n_rows * DIM; j++)
+                assert_true(isfinite(out[j]));
+            test_free(out);
+            free_exec(backends[b], &exec);
+            free_batch(&made);
+        }
+    }
+}
+
 static int all_tests(void)
 {
     const struct CMUnitTest tests[] = {
@@ -366,7 +543,10 @@ static int all_tests(void)
         cmocka_unit_test(page_boundaries),
         cmocka_unit_test(prefill),
         cmocka_unit_test(sliding_windows),
+        cmocka_unit_test(long_pasts),
+        cmocka_unit_test(many_sequences),
         cmocka_unit_test(large_scores),
+        cmocka_unit_test(not_numbers),
     };
     return cmocka_run_group_tests_name("attention", tests, NULL, NULL);
 }

@@ -1,275 +1,479 @@
 /*
- * attention.c - rotation and cache append of one row; attention of one unit of query vectors.
+ * attention.c - attention of one unit of query vectors over some pages of the cache.
  *
  * A unit is what reads the same keys: the query heads of one kv head in some consecutive rows of a
- * span. It walks the pages once, with a running maximum and sum for each query vector, so that the
- * scores of one page are all it ever holds.
+ * span. For each page, keys are packed once and multiplied with all query vectors, scores become
+ * weights relative to the highest score so far, values are packed and weighted. Both products are
+ * the same tile of registers: a vector of a panel times a number of a row, step by step.
+ *
+ * A query vector's numbers do not depend on which others are computed with it: each lane of a score
+ * is one chain of sums over the dimensions, and each of a result over the positions.
  */
 #include <math.h>
 
 #include "kernels.h"
+#include "kv_panels.h"
 #include "simd.h"
 
-#define float_product ISA_NAME(phi3_float_product)
-
-/* ---- Rotation and append --------------------------------------------------------------------- */
-
-/* Turns dimensions i and i + half of one head. */
-static void rotate(float *restrict first, float *restrict second, const float *cosine,
-                   const float *sine, size_t half)
-{
-    for (size_t i = 0; i < half; i++) {
-        float a = first[i], b = second[i];
-        first[i] = a * cosine[i] - b * sine[i];
-        second[i] = b * cosine[i] + a * sine[i];
-    }
-}
-
-static void store_row(phi3_dtype dtype, char *row, const float *values, size_t count)
-{
-    if (dtype == PHI3_F32) {
-        memcpy(row, values, count * sizeof *values);
-        return;
-    }
-    size_t i = 0;
-    for (; i + LANES <= count; i += LANES)
-        store_float16(row + 2 * i, load(values + i));
-    for (; i < count; i++) {
-        uint16_t half = phi3_f16_from_f32(values[i]);
-        memcpy(row + 2 * i, &half, sizeof half);
-    }
-}
-
-void ISA_NAME(phi3_rope_append)(const phi3_attention *attention, const phi3_kv_span *span,
-                                size_t position, const float *cosine, const float *sine,
-                                float *heads)
-{
-    const phi3_kv_layout *kv = &attention->kv;
-    size_t n_turned = attention->n_heads + kv->n_kv_heads, half = attention->rotary_dim / 2;
-    for (size_t h = 0; h < n_turned; h++) {
-        float *head = heads + h * kv->head_dim;
-        rotate(head, head + half, cosine, sine, half);
-    }
-    void *page = span->pages[position / PHI3_PAGE_POSITIONS];
-    size_t offset =
-        position % PHI3_PAGE_POSITIONS * kv->head_dim * phi3_kv_element_bytes(kv->dtype);
-    for (size_t h = 0; h < kv->n_kv_heads; h++) {
-        const float *key = heads + (attention->n_heads + h) * kv->head_dim;
-        const float *value = key + kv->n_kv_heads * kv->head_dim;
-        store_row(kv->dtype, phi3_kv_head(kv, page, attention->layer, 0, h) + offset, key,
-                  kv->head_dim);
-        store_row(kv->dtype, phi3_kv_head(kv, page, attention->layer, 1, h) + offset, value,
-                  kv->head_dim);
-    }
-}
-
-/* ---- Attention ------------------------------------------------------------------------------- */
-
-/* What a unit works with, all in the thread's scratch. Vectors are padded with zeros to whole
- * registers: `width` floats. */
+/* What a unit works with, all in the thread's scratch. With `pairs` a float's place in queries,
+ * panels and weights holds two numbers of bfloat16. */
 typedef struct state {
-    size_t width;
+    bool pairs;
     size_t n_queries;
-    float *queries; /* [n_queries][width], times 1 / sqrt(head_dim) */
+    size_t n_steps; /* of a query: head_dim, or half of it */
+    size_t width;   /* of a value: PHI3_ATTENTION_WIDTH(head_dim) */
+    float *queries; /* [n_queries][n_steps], times 1 / sqrt(head_dim) */
+    float *scores;  /* [n_queries][PHI3_PAGE_POSITIONS], then the weights in their place */
+    float *keys;    /* [n_steps][PHI3_PAGE_POSITIONS] of the page */
     float *values;  /* [PHI3_PAGE_POSITIONS][width] of the page */
-    float *scores;  /* [n_queries][PHI3_PAGE_POSITIONS] */
-    float *sums;    /* [n_queries][width] of weighted values */
-    float *highest; /* [n_queries] score so far */
-    float *totals;  /* [n_queries] sum of weights so far */
+    phi3_attention_sums sums;
 } state;
 
-static size_t padded(size_t count)
+size_t ISA_NAME(phi3_attend_scratch)(size_t head_dim, size_t n_queries)
 {
-    return (count + LANES - 1) / LANES * LANES;
+    size_t width = PHI3_ATTENTION_WIDTH(head_dim);
+    return n_queries * (width + PHI3_PAGE_POSITIONS) + 2 * PHI3_PAGE_POSITIONS * width;
 }
 
-size_t ISA_NAME(phi3_attention_scratch)(size_t head_dim, size_t n_queries)
+static bool use_pairs(const phi3_attention *attention)
 {
-    size_t width = padded(head_dim);
-    return 2 * n_queries * width + PHI3_PAGE_POSITIONS * (width + n_queries) +
-           2 * padded(n_queries);
+#if defined(__AVX512BF16__)
+    return attention->compute == PHI3_COMPUTE_MIXED && attention->kv.dtype != PHI3_F32;
+#else
+    (void)attention;
+    return false;
+#endif
 }
 
-static state lay_out(float *scratch, size_t head_dim, size_t n_queries)
+static state lay_out(const phi3_attention *attention, size_t n_queries, float *scratch,
+                     const phi3_attention_sums *sums)
 {
-    state s = {.width = padded(head_dim), .n_queries = n_queries, .queries = scratch};
-    s.values = s.queries + n_queries * s.width;
-    s.scores = s.values + PHI3_PAGE_POSITIONS * s.width;
-    s.sums = s.scores + n_queries * PHI3_PAGE_POSITIONS;
-    s.highest = s.sums + n_queries * s.width;
-    s.totals = s.highest + padded(n_queries);
+    size_t head_dim = attention->kv.head_dim, width = PHI3_ATTENTION_WIDTH(head_dim);
+    state s = {.pairs = use_pairs(attention), .n_queries = n_queries, .width = width};
+    s.n_steps = s.pairs ? (head_dim + 1) / 2 : head_dim;
+    s.keys = scratch;
+    s.values = s.keys + PHI3_PAGE_POSITIONS * width;
+    s.scores = s.values + PHI3_PAGE_POSITIONS * width;
+    s.queries = s.scores + n_queries * PHI3_PAGE_POSITIONS;
+    s.sums = *sums;
     return s;
 }
 
-/* Query vector q of a unit belongs to row q / group and query head q % group of the kv head. */
+/* ---- Queries --------------------------------------------------------------------------------- */
+
+static void load_query(const state *s, const float *from, size_t head_dim, float *to)
+{
+    float scale = 1 / sqrtf((float)head_dim);
+    size_t step = s->pairs ? 2 * LANES : LANES;
+    for (size_t i = 0; i < head_dim; i += step) {
+        size_t left = head_dim - i;
+        floats numbers = load_up_to(from + i, left) * scale;
+        if (s->pairs) {
+            floats second = {0};
+            if (left > LANES)
+                second = load_up_to(from + i + LANES, left - LANES) * scale;
+            numbers = round_pairs(numbers, second);
+        }
+        size_t place = i / (step / LANES);
+        store_up_to(to + place, numbers, s->n_steps - place);
+    }
+}
+
 static void load_queries(const phi3_attention *attention, const phi3_attention_unit *unit,
-                         const float *qkv, state *s)
+                         const float *qkv, const state *s)
 {
     const phi3_kv_layout *kv = &attention->kv;
     size_t group = attention->n_heads / kv->n_kv_heads;
     size_t row_floats = (attention->n_heads + 2 * kv->n_kv_heads) * kv->head_dim;
-    float scale = 1 / sqrtf((float)kv->head_dim);
     for (size_t q = 0; q < s->n_queries; q++) {
         size_t row = unit->span->first_row + unit->first + q / group;
         size_t head = unit->kv_head * group + q % group;
-        const float *from = qkv + row * row_floats + head * kv->head_dim;
-        float *to = s->queries + q * s->width;
-        for (size_t i = 0; i < s->width; i++)
-            to[i] = i < kv->head_dim ? from[i] * scale : 0;
-        memset(s->sums + q * s->width, 0, s->width * sizeof(float));
-        s->highest[q] = -INFINITY;
-        s->totals[q] = 0;
+        load_query(s, qkv + row * row_floats + head * kv->head_dim, kv->head_dim,
+                   s->queries + q * s->n_steps);
+        memset(s->sums.values + q * s->width, 0, s->width * sizeof(float));
+        s->sums.totals[q] = 0;
+        s->sums.highest[q] = -INFINITY;
     }
 }
 
-/* The stored values [count][head_dim] of a page to padded float32. */
-static void load_values(const phi3_kv_layout *kv, const char *from, size_t count, const state *s)
+/* ---- The product ----------------------------------------------------------------------------- */
+
+enum {
+    TILE_ROWS = 6,
+    TILE_VECTORS = VECTOR_BYTES == 64 ? 4 : 2 /* as many sums as there are registers for */
+};
+
+/* out[r][c] (+)= sum over k of rows[r][k] * panel[k][c] */
+typedef struct product {
+    const float *rows, *panel;
+    float *out;
+    size_t row_stride, panel_stride, out_stride; /* floats */
+    size_t n_steps;
+    bool pairs, add;
+} product;
+
+INLINE floats multiply_add_step(bool pairs, floats a, floats b, floats sum)
 {
-    size_t head_dim = kv->head_dim, row_bytes = head_dim * phi3_kv_element_bytes(kv->dtype);
-    for (size_t j = 0; j < count; j++, from += row_bytes) {
-        float *to = s->values + j * s->width;
-        size_t i = 0;
-        for (; i + LANES <= head_dim; i += LANES)
-            store(to + i, kv->dtype == PHI3_F32 ? load(from + 4 * i) : load_float16(from + 2 * i));
-        for (; i < head_dim; i++)
-            to[i] =
-                kv->dtype == PHI3_F32 ? phi3_load_f32(from + 4 * i) : phi3_load_f16(from + 2 * i);
-        for (; i < s->width; i++)
-            to[i] = 0;
-    }
+#if defined(__AVX512BF16__)
+    if (pairs)
+        return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+#else
+    (void)pairs;
+#endif
+    return multiply_add(a, b, sum);
 }
 
-/* Turns scores [first, end) of one query into weights relative to the highest score so far, and
- * brings the earlier sums to the same measure. Weights outside are zero. */
-static void weigh(state *s, size_t q, size_t first, size_t end)
+/* The tile at row r and column c; all but those are known to the compiler. */
+INLINE void multiply_tile(bool pairs, bool add, const product *p, size_t r, size_t n_r, size_t c,
+                          size_t n_c)
 {
-    float *scores = s->scores + q * PHI3_PAGE_POSITIONS;
-    float highest = s->highest[q];
-    for (size_t j = 0; j < PHI3_PAGE_POSITIONS; j++) {
-        if (j < first || j >= end)
-            scores[j] = -INFINITY;
-        else if (!(scores[j] <= highest))
-            highest = scores[j];
-    }
-    if (first >= end) {
-        memset(scores, 0, PHI3_PAGE_POSITIONS * sizeof *scores);
-        return;
-    }
-    floats total = {0};
-    for (size_t j = 0; j < PHI3_PAGE_POSITIONS; j += LANES) {
-        floats weights = exponential(load(scores + j) - highest);
-        store(scores + j, weights);
-    }
-    memset(scores, 0, first * sizeof *scores);
-    memset(scores + end, 0, (PHI3_PAGE_POSITIONS - end) * sizeof *scores);
-    for (size_t j = 0; j < PHI3_PAGE_POSITIONS; j += LANES)
-        total += load(scores + j);
-
-    float shrink = s->totals[q] > 0 ? expf(s->highest[q] - highest) : 0;
-    s->totals[q] = s->totals[q] * shrink + sum_lanes(total);
-    s->highest[q] = highest;
-    if (shrink != 1)
-        for (size_t i = 0; i < s->width; i += LANES)
-            store(s->sums + q * s->width + i, load(s->sums + q * s->width + i) * shrink);
-}
-
-enum { Q_TILE = 4, WIDTH_TILE = VECTOR_BYTES == 64 ? 4 : 2 };
-
-/* sums[q][i..] += weights[q] . values[.][i..] for n_q queries and n_i registers. */
-INLINE void add_values_tile(const state *s, size_t q, size_t n_q, size_t i, size_t n_i,
-                            size_t count)
-{
-    floats sum[Q_TILE][WIDTH_TILE];
-    for (size_t a = 0; a < n_q; a++)
-        for (size_t b = 0; b < n_i; b++)
-            sum[a][b] = load(s->sums + (q + a) * s->width + i + b * LANES);
-    for (size_t j = 0; j < count; j++) {
-        floats values[WIDTH_TILE];
-        for (size_t b = 0; b < n_i; b++)
-            values[b] = load(s->values + j * s->width + i + b * LANES);
-        for (size_t a = 0; a < n_q; a++) {
-            floats weight = splat(s->scores[(q + a) * PHI3_PAGE_POSITIONS + j]);
-            for (size_t b = 0; b < n_i; b++)
-                sum[a][b] = multiply_add(weight, values[b], sum[a][b]);
+    const float *rows = p->rows + r * p->row_stride, *panel = p->panel + c;
+    float *out = p->out + r * p->out_stride + c;
+    floats sum[TILE_ROWS][TILE_VECTORS] = {{{0}}};
+    if (add)
+#pragma GCC unroll 8
+        for (size_t a = 0; a < n_r; a++)
+#pragma GCC unroll 4
+            for (size_t b = 0; b < n_c; b++)
+                sum[a][b] = load(out + a * p->out_stride + b * LANES);
+    for (size_t k = 0; k < p->n_steps; k++) {
+        floats vectors[TILE_VECTORS];
+#pragma GCC unroll 4
+        for (size_t b = 0; b < n_c; b++)
+            vectors[b] = load(panel + k * p->panel_stride + b * LANES);
+#pragma GCC unroll 8
+        for (size_t a = 0; a < n_r; a++) {
+            floats number = splat(rows[a * p->row_stride + k]);
+#pragma GCC unroll 4
+            for (size_t b = 0; b < n_c; b++)
+                sum[a][b] = multiply_add_step(pairs, number, vectors[b], sum[a][b]);
         }
     }
-    for (size_t a = 0; a < n_q; a++)
-        for (size_t b = 0; b < n_i; b++)
-            store(s->sums + (q + a) * s->width + i + b * LANES, sum[a][b]);
+#pragma GCC unroll 8
+    for (size_t a = 0; a < n_r; a++)
+#pragma GCC unroll 4
+        for (size_t b = 0; b < n_c; b++)
+            store(out + a * p->out_stride + b * LANES, sum[a][b]);
 }
 
-INLINE void add_values_strip(const state *s, size_t q, size_t n_q, size_t count)
+INLINE void multiply_strip(bool pairs, bool add, const product *p, size_t r, size_t n_r,
+                           size_t n_columns)
 {
-    size_t i = 0;
-    for (; i + WIDTH_TILE * LANES <= s->width; i += WIDTH_TILE * LANES)
-        add_values_tile(s, q, n_q, i, WIDTH_TILE, count);
-    for (; i < s->width; i += LANES)
-        add_values_tile(s, q, n_q, i, 1, count);
+    size_t c = 0;
+    for (; c + TILE_VECTORS * LANES <= n_columns; c += TILE_VECTORS * LANES)
+        multiply_tile(pairs, add, p, r, n_r, c, TILE_VECTORS);
+    if (TILE_VECTORS > 2 && c + 2 * LANES <= n_columns) {
+        multiply_tile(pairs, add, p, r, n_r, c, 2);
+        c += 2 * LANES;
+    }
+    for (; c < n_columns; c += LANES)
+        multiply_tile(pairs, add, p, r, n_r, c, 1);
 }
 
-static void add_values(const state *s, size_t count)
+INLINE void multiply_any(bool pairs, bool add, const product *p, size_t n_rows, size_t n_columns)
 {
-    size_t q = 0;
-    for (; q + Q_TILE <= s->n_queries; q += Q_TILE)
-        add_values_strip(s, q, Q_TILE, count);
-    for (; q < s->n_queries; q++)
-        add_values_strip(s, q, 1, count);
+    size_t r = 0;
+    for (; r + TILE_ROWS <= n_rows; r += TILE_ROWS)
+        multiply_strip(pairs, add, p, r, TILE_ROWS, n_columns);
+    for (; r + 2 <= n_rows; r += 2)
+        multiply_strip(pairs, add, p, r, 2, n_columns);
+    for (; r < n_rows; r++)
+        multiply_strip(pairs, add, p, r, 1, n_columns);
 }
 
-/* The first position that a row at `position` sees. */
-static size_t first_seen(const phi3_attention *attention, size_t position)
+/* n_columns: whole vectors. */
+static void multiply(const product *p, size_t n_rows, size_t n_columns)
 {
-    size_t window = attention->sliding_window;
-    return window && position >= window ? position - window + 1 : 0;
+    if (p->pairs && p->add)
+        multiply_any(true, true, p, n_rows, n_columns);
+    else if (p->pairs)
+        multiply_any(true, false, p, n_rows, n_columns);
+    else if (p->add)
+        multiply_any(false, true, p, n_rows, n_columns);
+    else
+        multiply_any(false, false, p, n_rows, n_columns);
 }
 
-/* Clips position p to the page that starts at `start`: an index in [0, PHI3_PAGE_POSITIONS]. */
+/* ---- What is seen ---------------------------------------------------------------------------- */
+
+/* Positions of a page, as indices in [0, PHI3_PAGE_POSITIONS]. */
+typedef struct range {
+    size_t first, end;
+} range;
+
+/* Clips position p to the page that starts at `start`. */
 static size_t in_page(size_t p, size_t start)
 {
     size_t index = p > start ? p - start : 0;
     return index < PHI3_PAGE_POSITIONS ? index : PHI3_PAGE_POSITIONS;
 }
 
-static void attend_page(const phi3_attention *attention, const phi3_attention_unit *unit,
-                        size_t page, size_t end, state *s)
+/* What query vectors q to q + count - 1 see of a page, together. */
+static range seen(const phi3_attention *attention, const phi3_attention_unit *unit, size_t page,
+                  size_t q, size_t count)
 {
-    const phi3_kv_layout *kv = &attention->kv;
-    size_t group = attention->n_heads / kv->n_kv_heads;
-    size_t start = page * PHI3_PAGE_POSITIONS, count = in_page(end, start);
-    void *memory = unit->span->pages[page];
-
-    const char *stored_keys = phi3_kv_head(kv, memory, attention->layer, 0, unit->kv_head);
-    const char *stored_values = phi3_kv_head(kv, memory, attention->layer, 1, unit->kv_head);
-    phi3_float_rows keys = {stored_keys, kv->dtype, kv->head_dim, count};
-    phi3_float_rows queries = {s->queries, PHI3_F32, s->width, s->n_queries};
-    float_product(&keys, &queries, kv->head_dim, false, s->scores, PHI3_PAGE_POSITIONS);
-    for (size_t q = 0; q < s->n_queries; q++) {
-        size_t position = unit->span->n_past + unit->first + q / group;
-        weigh(s, q, in_page(first_seen(attention, position), start), in_page(position + 1, start));
-    }
-    load_values(kv, stored_values, count, s);
-    add_values(s, count);
+    size_t group = attention->n_heads / attention->kv.n_kv_heads;
+    size_t start = page * PHI3_PAGE_POSITIONS, position = unit->span->n_past + unit->first;
+    size_t first = phi3_first_seen(attention, position + q / group);
+    size_t end = position + (q + count - 1) / group + 1;
+    range r = {in_page(first, start), in_page(end, start)};
+    if (r.first >= r.end)
+        r = (range){0, 0};
+    return r;
 }
 
-void ISA_NAME(phi3_attention)(const phi3_attention *attention, const phi3_attention_unit *unit,
-                              const float *qkv, float *scratch, float *out)
+/* The columns of scores that are computed for `count` positions: whole vectors, also of pairs. */
+static size_t whole_columns(const state *s, size_t count)
 {
-    size_t head_dim = attention->kv.head_dim;
+    size_t step = s->pairs ? 2 * LANES : LANES;
+    return (count + step - 1) / step * step;
+}
+
+/* ---- Weights --------------------------------------------------------------------------------- */
+
+enum { PAGE_VECTORS = PHI3_PAGE_POSITIONS / LANES };
+
+/* All bits of the lanes whose positions, from `start` on, are in the range; v in those lanes. */
+INLINE floats keep_range(range r, int start, floats v, floats other)
+{
+    ints index;
+    for (int i = 0; i < LANES; i++)
+        index[i] = start + i;
+    ints lanes = (index >= (int)r.first) & (index < (int)r.end);
+    return (floats)((lanes & (ints)v) | (~lanes & (ints)other));
+}
+
+/* Brings the sums of query vector q to the measure of a new highest score. */
+static void raise_highest(const state *s, size_t q, float highest)
+{
+    if (s->sums.totals[q] > 0) {
+        float shrink = expf(s->sums.highest[q] - highest);
+        s->sums.totals[q] *= shrink;
+        float *values = s->sums.values + q * s->width;
+        for (size_t i = 0; i < s->width; i += LANES)
+            store(values + i, load(values + i) * shrink);
+    }
+    s->sums.highest[q] = highest;
+}
+
+/* Scales that go with the positions of a page; NULL: all are 1. */
+typedef struct page_scales {
+    const float *keys, *values; /* [PHI3_PAGE_POSITIONS] */
+} page_scales;
+
+/* Turns n_vectors of scores into weights, zero out of range. `cut`: some position is. */
+INLINE void weigh_vectors(const state *s, size_t q, int n_vectors, bool cut, range r,
+                          page_scales scales)
+{
+    float *to = s->scores + q * PHI3_PAGE_POSITIONS;
+    floats v[PAGE_VECTORS], most = splat(-INFINITY), total = {0};
+    for (int i = 0; i < n_vectors; i++) {
+        v[i] = load(to + i * LANES);
+        if (scales.keys)
+            v[i] *= load(scales.keys + i * LANES);
+        if (cut)
+            v[i] = keep_range(r, i * LANES, v[i], splat(-INFINITY));
+        most = larger(v[i], most);
+    }
+    float highest = largest_lane(most);
+    if (!(highest <= s->sums.highest[q]))
+        raise_highest(s, q, highest);
+    highest = s->sums.highest[q];
+    for (int i = 0; i < n_vectors; i++) {
+        v[i] = exponential(v[i] - highest);
+        if (cut)
+            v[i] = keep_range(r, i * LANES, v[i], (floats){0});
+        total += v[i];
+        if (scales.values)
+            v[i] *= load(scales.values + i * LANES);
+        if (scales.values && cut)
+            v[i] = keep_range(r, i * LANES, v[i], (floats){0});
+    }
+    s->sums.totals[q] += sum_lanes(total);
+    if (s->pairs)
+        for (int i = 0; i + 1 < n_vectors; i += 2)
+            store(to + i / 2 * LANES, round_pairs(v[i], v[i + 1]));
+    else
+        for (int i = 0; i < n_vectors; i++)
+            store(to + i * LANES, v[i]);
+}
+
+static void weigh(const state *s, size_t q, size_t n_columns, range r, page_scales scales)
+{
+    if (r.first == 0 && r.end == PHI3_PAGE_POSITIONS)
+        weigh_vectors(s, q, PAGE_VECTORS, false, r, scales);
+    else
+        weigh_vectors(s, q, (int)(n_columns / LANES), true, r, scales);
+}
+
+/* ---- One page -------------------------------------------------------------------------------- */
+
+/* A page's keys or values of one head, and those that will be read next. */
+typedef struct run {
+    const phi3_kv_layout *kv;
+    char *data, *next;
+} run;
+
+static run find_run(const phi3_attention *attention, const phi3_attention_unit *unit, size_t page,
+                    size_t value)
+{
+    const phi3_kv_span *span = unit->span;
+    const phi3_kv_layout *kv = &attention->kv;
+    size_t layer = attention->layer, head = unit->kv_head;
+    run r = {kv, phi3_kv_head(kv, span->pages[page], layer, value, head), NULL};
+    if ((page + 1) * PHI3_PAGE_POSITIONS < span->n_past + unit->first + unit->n_rows)
+        r.next = phi3_kv_head(kv, span->pages[page + 1], layer, value, head);
+    return r;
+}
+
+/* One copy of the code for each dtype, with and without pairs. */
+INLINE void pack(phi3_dtype dtype, bool pairs, const state *s, const run *from, size_t value,
+                 size_t count)
+{
+    size_t head_dim = from->kv->head_dim;
+    if (value)
+        pack_values(dtype, pairs, from->data, from->next, count, head_dim, s->width, s->values);
+    else
+        pack_keys(dtype, pairs, from->data, from->next, count, head_dim, s->keys);
+}
+
+INLINE void pack_dtype(phi3_dtype dtype, const state *s, const run *from, size_t value,
+                       size_t count)
+{
+    if (s->pairs)
+        pack(dtype, true, s, from, value, count);
+    else
+        pack(dtype, false, s, from, value, count);
+}
+
+/* The first `count` positions, into the panel of keys (value 0) or of values (1). */
+static void pack_run(const state *s, const run *from, size_t value, size_t count)
+{
+    switch (from->kv->dtype) {
+    case PHI3_F16:
+        pack_dtype(PHI3_F16, s, from, value, count);
+        break;
+    case PHI3_BF16:
+        pack_dtype(PHI3_BF16, s, from, value, count);
+        break;
+    case PHI3_I8:
+        pack_dtype(PHI3_I8, s, from, value, count);
+        break;
+    default:
+        pack(PHI3_F32, false, s, from, value, count);
+    }
+}
+
+typedef struct page_job {
+    const phi3_attention *attention;
+    const phi3_attention_unit *unit;
+    size_t page;
+    page_scales scales;
+} page_job;
+
+/* Scores of query vectors q to q + count - 1, and from them the weights. */
+static void score_tile(const page_job *j, const state *s, size_t q, size_t count)
+{
+    range tile = seen(j->attention, j->unit, j->page, q, count);
+    if (tile.end == 0)
+        return;
+    product p = {.rows = s->queries + q * s->n_steps,
+                 .panel = s->keys,
+                 .out = s->scores + q * PHI3_PAGE_POSITIONS,
+                 .row_stride = s->n_steps,
+                 .panel_stride = PHI3_PAGE_POSITIONS,
+                 .out_stride = PHI3_PAGE_POSITIONS,
+                 .n_steps = s->n_steps,
+                 .pairs = s->pairs};
+    size_t n_columns = whole_columns(s, tile.end);
+    multiply(&p, count, n_columns);
+    for (size_t i = q; i < q + count; i++)
+        weigh(s, i, n_columns, seen(j->attention, j->unit, j->page, i, 1), j->scales);
+}
+
+static void sum_tile(const page_job *j, const state *s, size_t q, size_t count)
+{
+    size_t end = seen(j->attention, j->unit, j->page, q, count).end;
+    product p = {.rows = s->scores + q * PHI3_PAGE_POSITIONS,
+                 .panel = s->values,
+                 .out = s->sums.values + q * s->width,
+                 .row_stride = PHI3_PAGE_POSITIONS,
+                 .panel_stride = s->width,
+                 .out_stride = s->width,
+                 .n_steps = s->pairs ? (end + 1) / 2 : end,
+                 .pairs = s->pairs,
+                 .add = true};
+    multiply(&p, count, s->width);
+}
+
+static size_t tile_rows(const state *s, size_t q)
+{
+    return s->n_queries - q < TILE_ROWS ? s->n_queries - q : TILE_ROWS;
+}
+
+static void attend_page(const phi3_attention *attention, const phi3_attention_unit *unit,
+                        size_t page, const state *s)
+{
+    size_t count = seen(attention, unit, page, 0, s->n_queries).end;
+    run keys = find_run(attention, unit, page, 0), values = find_run(attention, unit, page, 1);
+    page_job j = {attention,
+                  unit,
+                  page,
+                  {phi3_kv_scales(keys.kv, keys.data), phi3_kv_scales(values.kv, values.data)}};
+    pack_run(s, &keys, 0, count);
+    for (size_t q = 0; q < s->n_queries; q += TILE_ROWS)
+        score_tile(&j, s, q, tile_rows(s, q));
+    pack_run(s, &values, 1, count);
+    for (size_t q = 0; q < s->n_queries; q += TILE_ROWS)
+        sum_tile(&j, s, q, tile_rows(s, q));
+}
+
+/* ---- The kernels ----------------------------------------------------------------------------- */
+
+void ISA_NAME(phi3_attend)(const phi3_attention *attention, const phi3_attention_unit *unit,
+                           size_t first_page, size_t end_page, const float *qkv, float *scratch,
+                           const phi3_attention_sums *sums)
+{
     size_t group = attention->n_heads / attention->kv.n_kv_heads;
-    state s = lay_out(scratch, head_dim, unit->n_rows * group);
+    state s = lay_out(attention, unit->n_rows * group, scratch, sums);
     load_queries(attention, unit, qkv, &s);
+    for (size_t page = first_page; page < end_page; page++)
+        attend_page(attention, unit, page, &s);
+}
 
-    size_t position = unit->span->n_past + unit->first; /* of the first row */
-    size_t end = position + unit->n_rows;
-    for (size_t page = first_seen(attention, position) / PHI3_PAGE_POSITIONS;
-         page * PHI3_PAGE_POSITIONS < end; page++)
-        attend_page(attention, unit, page, end, &s);
+void ISA_NAME(phi3_add_sums)(const phi3_attention_sums *sums, const phi3_attention_sums *later,
+                             size_t n_queries, size_t head_dim)
+{
+    size_t width = PHI3_ATTENTION_WIDTH(head_dim);
+    for (size_t q = 0; q < n_queries; q++) {
+        if (later->totals[q] == 0) /* all of it was out of this query's sight */
+            continue;
+        float before = sums->highest[q], then = later->highest[q];
+        float highest = then <= before ? before : then;
+        float shrink = sums->totals[q] == 0 ? 0 : expf(before - highest);
+        float grow = expf(then - highest);
+        sums->highest[q] = highest;
+        sums->totals[q] = sums->totals[q] * shrink + later->totals[q] * grow;
+        float *values = sums->values + q * width;
+        for (size_t i = 0; i < width; i += LANES) {
+            floats more = load(later->values + q * width + i) * grow;
+            store(values + i, multiply_add(load(values + i), splat(shrink), more));
+        }
+    }
+}
 
-    for (size_t q = 0; q < s.n_queries; q++) {
+void ISA_NAME(phi3_finish_attention)(const phi3_attention *attention,
+                                     const phi3_attention_unit *unit,
+                                     const phi3_attention_sums *sums, float *out)
+{
+    size_t head_dim = attention->kv.head_dim, width = PHI3_ATTENTION_WIDTH(head_dim);
+    size_t group = attention->n_heads / attention->kv.n_kv_heads;
+    for (size_t q = 0; q < unit->n_rows * group; q++) {
         size_t row = unit->span->first_row + unit->first + q / group;
         size_t head = unit->kv_head * group + q % group;
+        const float *values = sums->values + q * width;
         float *to = out + (row * attention->n_heads + head) * head_dim;
         for (size_t i = 0; i < head_dim; i++)
-            to[i] = s.sums[q * s.width + i] / s.totals[q];
+            to[i] = values[i] / sums->totals[q];
     }
 }

@@ -31,13 +31,21 @@ void ISA_NAME(phi3_add_rms_norm)(float *x, const float *delta, const float *weig
                                  size_t n_columns, float *out);
 void ISA_NAME(phi3_swiglu)(const float *gate, const float *up, size_t count, float *out);
 
-/* attention.c */
+/* rope_append.c */
 void ISA_NAME(phi3_rope_append)(const phi3_attention *attention, const phi3_kv_span *span,
                                 size_t position, const float *cosine, const float *sine,
                                 float *heads);
-size_t ISA_NAME(phi3_attention_scratch)(size_t head_dim, size_t n_queries);
-void ISA_NAME(phi3_attention)(const phi3_attention *attention, const phi3_attention_unit *unit,
-                              const float *qkv, float *scratch, float *out);
+
+/* attention.c */
+size_t ISA_NAME(phi3_attend_scratch)(size_t head_dim, size_t n_queries);
+void ISA_NAME(phi3_attend)(const phi3_attention *attention, const phi3_attention_unit *unit,
+                           size_t first_page, size_t end_page, const float *qkv, float *scratch,
+                           const phi3_attention_sums *sums);
+void ISA_NAME(phi3_add_sums)(const phi3_attention_sums *sums, const phi3_attention_sums *later,
+                             size_t n_queries, size_t head_dim);
+void ISA_NAME(phi3_finish_attention)(const phi3_attention *attention,
+                                     const phi3_attention_unit *unit,
+                                     const phi3_attention_sums *sums, float *out);
 
 /* peaks.c */
 uint32_t ISA_NAME(phi3_peak_read)(const void *data, size_t size);

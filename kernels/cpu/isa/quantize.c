@@ -228,6 +228,7 @@ bool ISA_NAME(phi3_quantize_weights)(phi3_dtype dtype, const float *row, size_t 
         BLOCKS_TO(ISA_NAME(phi3_quantize_iq4_nl), phi3_block_iq4_nl, PHI3_BLOCK);
     case PHI3_IQ4_XS:
         BLOCKS_TO(ISA_NAME(phi3_quantize_iq4_xs), phi3_block_iq4_xs, PHI3_SUPER_BLOCK);
+    case PHI3_I8:
     case PHI3_DTYPE_LIMIT:
         break;
     }

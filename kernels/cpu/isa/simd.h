@@ -233,6 +233,21 @@ INLINE void store_float16(void *to, floats v)
 #endif
 }
 
+/* LANES signed bytes as floats. */
+INLINE floats load_int8(const void *from)
+{
+#if defined(__AVX512F__)
+    return (floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(from)));
+#elif defined(__AVX2__)
+    return (floats)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(from)));
+#else
+    floats v;
+    for (int i = 0; i < LANES; i++)
+        v[i] = ((const int8_t *)from)[i];
+    return v;
+#endif
+}
+
 /* 8 float16 numbers, `stride` bytes apart. */
 INLINE floats8 load_float16_strided(const uint8_t *from, size_t stride)
 {
