@@ -258,8 +258,8 @@ static phi3_status read_generation(const phi3_gguf *gguf, phi3_loaded_config *ou
 {
     const char *path = phi3_gguf_path(gguf);
     out->generation = phi3_generation_default_config();
-    static const char *const keys[] = {"tokenizer.ggml.eos_token_id",
-                                       "tokenizer.ggml.eot_token_id"};
+    static const char *const keys[] = {"tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id",
+                                       "tokenizer.ggml.eom_token_id"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         int64_t id = -1;
         PHI3_TRY(phi3_gguf_integer(gguf, keys[i], &id, error));

@@ -5,6 +5,7 @@
 #include "config.h"
 #include "kernels/backend.h"
 #include "packed.h"
+#include "quantization.h"
 #include "rope.h"
 #include "weights.h"
 #include "workspace.h"
@@ -21,9 +22,11 @@ typedef struct phi3_layer {
 
 struct phi3_model {
     phi3_loaded_config config;
-    phi3_weights weights; /* the files; matrices may point into them */
-    phi3_packed packed;   /* or into what they were packed to */
-    bool has_files;       /* config and weights are open */
+    phi3_weights weights;                  /* the files; matrices may point into them */
+    phi3_packed packed;                    /* or into what they were packed to */
+    bool has_files;                        /* config and weights are open */
+    char *path;                            /* of these, wherever the process works later */
+    const phi3_quantization *quantization; /* NULL: as stored */
     const phi3_backend *backend;
     int n_threads;
     phi3_compute compute;

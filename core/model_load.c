@@ -180,12 +180,19 @@ static phi3_status load(phi3_model *model, const char *path, const phi3_model_op
                         phi3_error *error)
 {
     PHI3_TRY(check_options(options, error));
+    if (options->quantization != NULL)
+        PHI3_TRY(phi3_quantization_find(options->quantization, &model->quantization, error));
     PHI3_TRY(phi3_backend_find(options->device, &model->backend, error));
     model->n_threads = options->n_threads > 0 ? options->n_threads : phi3_default_threads();
 
     PHI3_TRY(phi3_workspace_pool_create(&model->workspaces, error));
     PHI3_TRY(phi3_weights_open(path, &model->config, &model->weights, error));
     model->has_files = true;
+    model->path = realpath(path, NULL);
+    if (model->path == NULL)
+        return phi3_fail_memory(error, "the path of a model");
+    if (model->quantization != NULL)
+        phi3_weights_quantize(&model->weights, model->quantization, &model->config.config);
     const phi3_config *config = &model->config.config;
     model->compute = choose_compute(options->compute_dtype, config->weight_bytes);
     model->kv.dtype = choose_kv_dtype(options->kv_cache_dtype, model->compute);
@@ -251,6 +258,7 @@ void phi3_model_free(phi3_model *model)
         phi3_weights_close(&model->weights);
         phi3_config_free(&model->config);
     }
+    free(model->path);
     free(model);
 }
 

@@ -69,11 +69,13 @@ static void write_matrix(const phi3_packed_matrix *matrix, FILE *text)
 {
     enum { SAMPLE_BYTES = 256 };
     for (size_t i = 0; i < matrix->parts->count; i++) {
-        const phi3_tensor *part = &matrix->parts->part[i];
-        size_t bytes = part->n_rows * phi3_dtype_row_bytes(part->dtype, part->n_columns);
-        fprintf(text, "tensor %s %s %zu %zu, begins %016" PRIx64 "\n", matrix->parts->name[i],
-                phi3_dtype_traits(part->dtype)->name, part->n_rows, part->n_columns,
-                hash_bytes(part->data, bytes < SAMPLE_BYTES ? bytes : SAMPLE_BYTES));
+        const phi3_tensor *stored = &matrix->parts->stored[i];
+        size_t bytes = stored->n_rows * phi3_dtype_row_bytes(stored->dtype, stored->n_columns);
+        fprintf(text, "tensor %s %s as %s %zu %zu, begins %016" PRIx64 "\n", matrix->parts->name[i],
+                phi3_dtype_traits(stored->dtype)->name,
+                phi3_dtype_traits(matrix->parts->part[i].dtype)->name, stored->n_rows,
+                stored->n_columns,
+                hash_bytes(stored->data, bytes < SAMPLE_BYTES ? bytes : SAMPLE_BYTES));
     }
     fprintf(text, "packed at %zu, %zu bytes\n", matrix->offset, matrix->size);
 }

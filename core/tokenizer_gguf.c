@@ -5,15 +5,12 @@
  * tokenizer.ggml.model "llama" is SentencePiece's BPE: scores instead of merges, a mark for spaces,
  * byte tokens. "gpt2" is byte-level BPE: merges, and tokenizer.ggml.pre names the pattern.
  */
+#include "tokenizer_gguf.h"
+
 #include <math.h>
 
 #include "gguf.h"
 #include "tokenizer_parts.h"
-
-/* Types of tokens in the file. */
-enum { NORMAL = 1, UNKNOWN = 2, CONTROL = 3, USER_DEFINED = 4, UNUSED = 5, BYTE = 6 };
-
-static const char SPACE_MARK[] = "\xE2\x96\x81"; /* U+2581 */
 
 typedef struct reader {
     phi3_tokenizer *tokenizer;
@@ -83,6 +80,41 @@ static phi3_status find_pre_tokenizer(const reader *in, const pre_tokenizer **fo
                      phi3_shown(name.size), name.text, known);
 }
 
+/* A step that gives the pieces of an isolating split by this pattern, which covers every text. */
+static bool is_step(const phi3_split_step *step, const char *pattern)
+{
+    bool keeps_matches = step->behavior == PHI3_SPLIT_ISOLATED ||
+                         (step->behavior == PHI3_SPLIT_REMOVED && step->invert);
+    return step->source != NULL && !step->literal && keeps_matches &&
+           strcmp(step->source, pattern) == 0;
+}
+
+static bool has_steps(const phi3_split_steps *steps, const pre_tokenizer *pre)
+{
+    size_t count = 0;
+    while (count < MAX_STEPS && pre->patterns[count] != NULL) {
+        if (count >= steps->count || !is_step(&steps->step[count], pre->patterns[count]))
+            return false;
+        count++;
+    }
+    return count == steps->count;
+}
+
+const char *phi3_pre_tokenizer_name(const phi3_tokenizer *tokenizer)
+{
+    const char *name = NULL;
+    for (size_t i = 0; i < sizeof pre_tokenizers / sizeof *pre_tokenizers; i++) {
+        const pre_tokenizer *pre = &pre_tokenizers[i];
+        if (!has_steps(&tokenizer->pre_tokenizer, pre))
+            continue;
+        if (pre->ignore_merges == tokenizer->ignore_merges)
+            return pre->name;
+        if (name == NULL) /* the same pieces; where merges build every token, the same ids */
+            name = pre->name;
+    }
+    return name;
+}
+
 /* ---- Tokens --------------------------------------------------------------------------------- */
 
 static phi3_status read_list(const reader *in, const char *key, bool strings, bool required,
@@ -110,7 +142,7 @@ static phi3_status check_count(const reader *in, const char *key, size_t count)
 
 static int64_t type_of(const reader *in, size_t id)
 {
-    return in->types.count == 0 ? NORMAL : phi3_gguf_array_integer(&in->types, id);
+    return in->types.count == 0 ? PHI3_TOKEN_TYPE_NORMAL : phi3_gguf_array_integer(&in->types, id);
 }
 
 /*
@@ -131,20 +163,20 @@ static phi3_status add_token(const reader *in, size_t id)
 {
     phi3_gguf_string text = in->tokens.strings[id];
     int64_t type = type_of(in, id);
-    if (type < NORMAL || type > BYTE)
+    if (type < PHI3_TOKEN_TYPE_NORMAL || type > PHI3_TOKEN_TYPE_BYTE)
         return phi3_fail(in->error, PHI3_ERROR_BAD_FILE, "%s: token %zu has the unknown type %lld",
                          in->path, id, (long long)type);
-    if (type == UNUSED || text.size == 0)
+    if (type == PHI3_TOKEN_TYPE_UNUSED || text.size == 0)
         return PHI3_OK;
     phi3_vocabulary *vocabulary = &in->tokenizer->vocabulary;
     PHI3_TRY(
         phi3_vocabulary_add(vocabulary, in->path, (int64_t)id, text.text, text.size, in->error));
-    if (type == NORMAL || type == BYTE)
+    if (type == PHI3_TOKEN_TYPE_NORMAL || type == PHI3_TOKEN_TYPE_BYTE)
         return PHI3_OK;
     const char *content = vocabulary->tokens[id].text;
     phi3_added_token token = {.id = (int32_t)id,
                               .content = content,
-                              .special = type != USER_DEFINED,
+                              .special = type != PHI3_TOKEN_TYPE_USER_DEFINED,
                               .rstrip = is_trimmed(in, content)};
     return phi3_tokenizer_add_token(in->tokenizer, in->path, token, in->error);
 }
@@ -158,7 +190,7 @@ static phi3_status read_tokens(reader *in)
     size_t base = 0; /* added tokens stand behind the base vocabulary */
     for (size_t id = 0; id < in->tokens.count; id++) {
         PHI3_TRY(add_token(in, id));
-        if (type_of(in, id) == NORMAL || type_of(in, id) == BYTE)
+        if (type_of(in, id) == PHI3_TOKEN_TYPE_NORMAL || type_of(in, id) == PHI3_TOKEN_TYPE_BYTE)
             base = id + 1;
     }
     in->tokenizer->vocab_size = base;
@@ -182,7 +214,7 @@ static phi3_status read_scores(const reader *in)
         if (isnan(scores[id]))
             status = phi3_fail(in->error, PHI3_ERROR_BAD_FILE, "%s: token %zu has no score (NaN)",
                                in->path, id);
-        else if (type_of(in, id) != NORMAL)
+        else if (type_of(in, id) != PHI3_TOKEN_TYPE_NORMAL)
             scores[id] = NAN; /* takes no part in merging */
     }
     if (status == PHI3_OK)
@@ -201,9 +233,9 @@ static phi3_status read_llama(const reader *in)
     PHI3_TRY(read_scores(in));
     tokenizer->byte_fallback = tokenizer->fuse_unk = true;
     if (add_space_prefix)
-        PHI3_TRY(phi3_normalizer_add(tokenizer, NULL, SPACE_MARK, in->error));
-    PHI3_TRY(phi3_normalizer_add(tokenizer, " ", SPACE_MARK, in->error));
-    PHI3_TRY(phi3_decoder_replace(tokenizer, in->path, SPACE_MARK, " ", in->error));
+        PHI3_TRY(phi3_normalizer_add(tokenizer, NULL, PHI3_SPACE_MARK, in->error));
+    PHI3_TRY(phi3_normalizer_add(tokenizer, " ", PHI3_SPACE_MARK, in->error));
+    PHI3_TRY(phi3_decoder_replace(tokenizer, in->path, PHI3_SPACE_MARK, " ", in->error));
     tokenizer->decoder.byte_fallback = true;
     return add_space_prefix ? phi3_decoder_strip_text(tokenizer, " ", 1, in->error) : PHI3_OK;
 }

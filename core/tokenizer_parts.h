@@ -208,6 +208,7 @@ typedef enum phi3_prepend_scheme {
 
 typedef struct phi3_split_step {
     phi3_pattern *pattern; /* not NULL: splits each piece by it */
+    const char *source;    /* of the pattern, kept in the vocabulary's memory */
     bool literal;          /* it is plain text, not an expression */
     phi3_split_behavior behavior;
     bool invert; /* what does not match is the delimiter */

@@ -239,6 +239,9 @@ phi3_status phi3_tokenizer_add_split(phi3_tokenizer *tokenizer, const char *file
                                      phi3_split_behavior behavior, bool invert, phi3_error *error)
 {
     phi3_split_step step = {.literal = literal, .behavior = behavior, .invert = invert};
+    step.source = phi3_vocabulary_keep(&tokenizer->vocabulary, pattern, size);
+    if (step.source == NULL)
+        return phi3_fail_memory(error, "a tokenizer");
     PHI3_TRY(phi3_pattern_compile(file, pattern, size, literal, &step.pattern, error));
     return add_step(tokenizer, file, step, error);
 }

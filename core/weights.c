@@ -134,7 +134,8 @@ static phi3_status take_part(builder *to, const char *name, size_t n_rows, size_
                              phi3_matrix_parts *matrix)
 {
     size_t i = matrix->count;
-    PHI3_TRY(take_tensor(to, name, n_rows, n_columns, &matrix->part[i], &matrix->file[i]));
+    PHI3_TRY(take_tensor(to, name, n_rows, n_columns, &matrix->stored[i], &matrix->file[i]));
+    matrix->part[i] = matrix->stored[i];
     snprintf(matrix->name[i], NAME_SIZE, "%s", name);
     matrix->count++;
     return PHI3_OK;
@@ -314,9 +315,15 @@ void phi3_weights_close(phi3_weights *weights)
     struct phi3_weight_store *store = weights ? weights->store : NULL;
     if (!store)
         return;
-    for (size_t i = 0; weights->layers && i < weights->n_layers; i++)
-        free(weights->layers[i].qkv.in_order);
+    for (size_t i = 0; weights->layers && i < weights->n_layers; i++) {
+        free(weights->layers[i].qkv.copy);
+        free(weights->layers[i].output.copy);
+        free(weights->layers[i].gate_up.copy);
+        free(weights->layers[i].down.copy);
+    }
     free(weights->layers);
+    free(weights->embedding.copy);
+    free(weights->lm_head.copy);
     phi3_gguf_close(store->gguf);
     phi3_safetensors_close(store->safetensors);
     free(store);

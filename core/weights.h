@@ -10,19 +10,20 @@
 #include "config.h"
 #include "file.h"
 #include "kernels/backend.h"
+#include "quantization.h"
 
 enum { PHI3_TENSOR_NAME_SIZE = 128 };
 
 /* A matrix as one tensor, or as up to three below each other (separate q, k, v or gate, up). */
 typedef struct phi3_matrix_parts {
-    phi3_tensor part[3];
+    phi3_tensor part[3];                 /* for the backend; see phi3_weights_prepare */
     size_t count;                        /* 0: the matrix is absent */
+    phi3_tensor stored[3];               /* in the file */
     const char *file[3];                 /* where each part stands, and its name there: */
     char name[3][PHI3_TENSOR_NAME_SIZE]; /* for messages */
     size_t interleaved_head;             /* rows of a head when parts 0 and 1 are a llama GGUF's q
                                             and k, whose rows are to be put in order; else 0 */
-    const void *interleaved[2];          /* those two as stored, while they are in order ... */
-    void *in_order;                      /* ... in here, owned */
+    void *copy;                          /* of parts that are not as they are stored; owned */
 } phi3_matrix_parts;
 
 typedef struct phi3_layer_tensors {
@@ -56,12 +57,16 @@ void phi3_weights_close(phi3_weights *weights);
 size_t phi3_weights_file_count(const phi3_weights *weights);
 const phi3_file *phi3_weights_file(const phi3_weights *weights, size_t index);
 
+/* Every matrix is to be rounded to the quantisation's formats when it is prepared. */
+void phi3_weights_quantize(phi3_weights *weights, const phi3_quantization *quantization,
+                           phi3_config *config);
+
 /*
  * A matrix is prepared before all of it is read: the scales of quantised blocks are checked for NaN
- * and infinity (elements of float matrices are not), in a pass on n_threads; q and k rows of llama
- * GGUFs, which are permuted for interleaved rotation, are put back in order, in a copy. Once it is
- * packed, its memory is released: the copy, and the pages of the file, which come back when they are
- * read again.
+ * and infinity (elements of float matrices are not), in a pass on n_threads. Parts that are to differ
+ * from what is stored are made in a copy: q and k rows of llama GGUFs, which are permuted for
+ * interleaved rotation, in order; weights that are to be quantised. Once it is packed, its memory is
+ * released: the copy, and the pages of the file, which come back when they are read again.
  */
 phi3_status phi3_weights_prepare(phi3_matrix_parts *parts, int n_threads, phi3_error *error);
 void phi3_weights_release(phi3_matrix_parts *parts);

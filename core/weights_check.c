@@ -43,3 +43,24 @@ phi3_status phi3_check_scales(const char *path, const char *name, const phi3_ten
                      "%s: tensor '%s' has a block in row %zu whose scale is NaN or infinite", path,
                      name, row);
 }
+
+phi3_status phi3_fail_row(const char *path, const char *name, const phi3_tensor *tensor, size_t row,
+                          phi3_dtype dtype, phi3_error *error)
+{
+    size_t row_bytes = phi3_dtype_row_bytes(tensor->dtype, tensor->n_columns), i = 0;
+    float *values = malloc(tensor->n_columns * sizeof *values);
+    if (!values)
+        return phi3_fail_memory(error, "a row of weights");
+    phi3_dequantize_row(tensor->dtype, (const uint8_t *)tensor->data + row * row_bytes,
+                        tensor->n_columns, values);
+    while (i < tensor->n_columns && isfinite(values[i]))
+        i++;
+    free(values);
+    if (i < tensor->n_columns)
+        return phi3_fail(error, PHI3_ERROR_BAD_FILE,
+                         "%s: tensor '%s' holds NaN or infinity in row %zu, column %zu", path, name,
+                         row, i);
+    return phi3_fail(error, PHI3_ERROR_UNSUPPORTED,
+                     "%s: tensor '%s' has a number in row %zu that is too large for %s", path, name,
+                     row, phi3_dtype_traits(dtype)->name);
+}

@@ -15,4 +15,8 @@ phi3_status phi3_check_norm(const char *path, const char *name, const phi3_tenso
 phi3_status phi3_check_scales(const char *path, const char *name, const phi3_tensor *tensor,
                               int n_threads, phi3_error *error);
 
+/* Says why row `row` of a tensor cannot be rounded to a dtype; see phi3_convert_rows. */
+phi3_status phi3_fail_row(const char *path, const char *name, const phi3_tensor *tensor, size_t row,
+                          phi3_dtype dtype, phi3_error *error);
+
 #endif

@@ -122,6 +122,10 @@ void phi3_py_call_end(phi3_py_call *call);
 bool phi3_py_interrupt(void *call);
 bool phi3_py_progress(float done, void *call);
 
+/* quantize(path, type, out_path, ...) of the module and save(path, ...) of Model. */
+PyObject *phi3_py_quantize(PyObject *module, PyObject *args, PyObject *kwargs);
+PyObject *phi3_py_model_save(PyObject *model, PyObject *args, PyObject *kwargs);
+
 /* set_log_callback(callable or None), and its end when the module dies. */
 PyObject *phi3_py_set_log_callback(PyObject *module, PyObject *callback);
 void phi3_py_clear_log_callback(phi3_py_state *state);

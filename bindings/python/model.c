@@ -8,15 +8,15 @@
 
 static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"path",     "device", "compute_dtype", "kv_cache_dtype", "n_threads",
-                               "progress", NULL};
+    static char *keywords[] = {"path",      "device",   "compute_dtype", "kv_cache_dtype",
+                               "n_threads", "progress", "quantization",  NULL};
     phi3_py_state *state = PyType_GetModuleState(type);
     PyObject *path, *progress = Py_None;
     phi3_model_options options = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$zzziO:Model", keywords,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$zzziOz:Model", keywords,
                                      PyUnicode_FSConverter, &path, &options.device,
                                      &options.compute_dtype, &options.kv_cache_dtype,
-                                     &options.n_threads, &progress))
+                                     &options.n_threads, &progress, &options.quantization))
         return NULL;
     phi3_py_model *self = (phi3_py_model *)PyType_GenericAlloc(type, 0);
     if (self == NULL) {
@@ -231,6 +231,9 @@ static PyMethodDef model_methods[] = {
      "when "
      "0. Rows may differ in length; short ones are aligned to the right and filled with zeros. "
      "`caches` holds what came before each row and is extended."},
+    {"save", (PyCFunction)(void (*)(void))phi3_py_model_save, METH_VARARGS | METH_KEYWORDS,
+     "save(path, *, overwrite=False, n_threads=0, progress=None)\n\n"
+     "Writes a GGUF file, quantised as the model was loaded."},
     {NULL},
 };
 
@@ -247,7 +250,8 @@ static PyGetSetDef model_attributes[] = {
 
 static PyType_Slot model_slots[] = {
     {Py_tp_doc, "Model(path, *, device=None, compute_dtype=None, kv_cache_dtype=None, n_threads=0, "
-                "progress=None)\n\nA model, ready to run. Any number of threads may share it."},
+                "progress=None, quantization=None)\n\nA model, ready to run. Any number of threads "
+                "may share it."},
     {Py_tp_new, model_new},
     {Py_tp_dealloc, model_dealloc},
     {Py_tp_methods, model_methods},

@@ -92,6 +92,9 @@ static PyMethodDef functions[] = {
     {"default_threads", default_threads, METH_NOARGS, "Threads used when 0 are asked for."},
     {"measure_peaks", (PyCFunction)(void (*)(void))measure_peaks, METH_VARARGS | METH_KEYWORDS,
      "measure_peaks(*, n_threads=0)\n\nThe fields of phi3.Peaks."},
+    {"quantize", (PyCFunction)(void (*)(void))phi3_py_quantize, METH_VARARGS | METH_KEYWORDS,
+     "quantize(path, type, out_path, *, overwrite=False, n_threads=0, progress=None)\n\n"
+     "Writes a model as a GGUF file of this type (\"q4_k_m\", ...), or as it is stored (None)."},
     {"set_log_callback", phi3_py_set_log_callback, METH_O,
      "Sends every later log line to callback(level, message); None: nowhere."},
     {NULL},
