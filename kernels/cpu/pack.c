@@ -2,12 +2,14 @@
  * pack.c - stored rows to panels, as packed.h lays them out.
  *
  * In: a part of a matrix, its blocks as in kernels/blocks.h. Out: its panels. A group of each row is
- * first taken apart, by format, and then put into its lane, the same way for all.
+ * first taken apart, by format, and then put into its lane, the same way for all; formats of most
+ * files have a quicker way (pack_words.c).
  */
 #include <string.h>
 
 #include "kernels/blocks.h"
 #include "kernels/float16.h"
+#include "pack_words.h"
 #include "packed.h"
 
 /* One row's share of a group. */
@@ -249,9 +251,21 @@ static void put_group(const phi3_packed_format *f, const group *g, size_t row, u
         put_codes(f, g->codes + 32 * b, codes + b * phi3_packed_code_bytes(f));
 }
 
+void phi3_pack_group(phi3_dtype dtype, const uint8_t *blocks, size_t row_bytes, size_t n_rows,
+                     uint8_t *out)
+{
+    const packing *p = &packings[dtype];
+    for (size_t row = 0; row < n_rows; row++) {
+        group taken;
+        p->take(blocks + row * row_bytes, &taken);
+        put_group(p->format, &taken, row, out);
+    }
+}
+
 void phi3_pack_panel(const phi3_tensor *part, size_t panel, uint8_t *out)
 {
     const packing *p = &packings[part->dtype];
+    phi3_group_writer *write_group = phi3_group_writer_for(part->dtype);
     size_t bytes = phi3_panel_bytes(part->dtype, part->n_columns);
     size_t row_bytes = phi3_dtype_row_bytes(part->dtype, part->n_columns);
     size_t first = panel * PHI3_PANEL_ROWS, left = part->n_rows - first;
@@ -261,11 +275,10 @@ void phi3_pack_panel(const phi3_tensor *part, size_t panel, uint8_t *out)
     const uint8_t *rows = (const uint8_t *)part->data + first * row_bytes;
     size_t group_bytes = phi3_packed_group_bytes(p->format);
     size_t stored_bytes = row_bytes / (bytes / group_bytes);
-    for (size_t g = 0; g < bytes / group_bytes; g++) {
-        for (size_t r = 0; r < n_rows; r++) {
-            group taken;
-            p->take(rows + r * row_bytes + g * stored_bytes, &taken);
-            put_group(p->format, &taken, r, out + g * group_bytes);
-        }
+    for (size_t g = 0; g < bytes / group_bytes; g++, rows += stored_bytes, out += group_bytes) {
+        if (write_group)
+            write_group(rows, row_bytes, n_rows, out);
+        else
+            phi3_pack_group(part->dtype, rows, row_bytes, n_rows, out);
     }
 }

@@ -114,4 +114,9 @@ size_t phi3_panel_bytes(phi3_dtype dtype, size_t n_columns);
 /* Packs panel number `panel` of a part. */
 void phi3_pack_panel(const phi3_tensor *part, size_t panel, uint8_t *out);
 
+/* One group of the first n_rows rows of a panel, whose blocks are row_bytes apart: the plain way for
+ * any format. */
+void phi3_pack_group(phi3_dtype dtype, const uint8_t *blocks, size_t row_bytes, size_t n_rows,
+                     uint8_t *out);
+
 #endif
