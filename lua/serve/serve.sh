@@ -25,6 +25,8 @@ nginx=${NGINX:-$(command -v nginx || command -v openresty || command -v /usr/sbi
     exit 1
 }
 
+unset NGINX # to nginx itself it means sockets to inherit
+
 # Debian's nginx loads its Lua module; OpenResty has it inside.
 modules=
 for module in ndk_http_module ngx_http_lua_module; do
@@ -41,7 +43,7 @@ escape() { printf '%s' "$1" | sed 's/[\\&|]/\\&/g'; }
 sed -e "s|@MODULES@|$(escape "$modules")|" -e "s|@USER@|$user|" \
     -e "s|@WORKERS@|${WORKERS:-2}|" -e "s|@PORT@|$port|" \
     -e "s|@LUA_PATH@|$(escape "$lua_dir/?.lua")|" -e "s|@LUA_CPATH@|$(escape "$lua_cdir/?.so")|" \
-    -e "s|@OPTIONS@|$(escape "$options")|" -e "s|@PAGE@|$(escape "$here/index.html")|" \
+    -e "s|@OPTIONS@|$(escape "$options")|" -e "s|@PAGES@|$(escape "$here")|" \
     "$here/nginx.conf" >"$prefix/nginx.conf"
 
 echo "phi3 serves $model at http://127.0.0.1:$port"
