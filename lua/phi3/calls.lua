@@ -103,7 +103,7 @@ local function finish(ok, ...)
     return nil, reason.message, reason.code
   end
   if type(reason) == "string" and not reason:find("^[^\n]-:%d+: ") then
-    error(reason, 3) -- misuse: the position is the caller's
+    error(reason, 2) -- misuse: the position is the caller's, who tail-called us
   end
   error(reason, 0)
 end
@@ -126,7 +126,7 @@ function M.raise(inner)
     if getmetatable(reason) == Failure then
       reason = reason.message
     end
-    error(reason, type(reason) == "string" and not reason:find("^[^\n]-:%d+: ") and 3 or 0)
+    error(reason, type(reason) == "string" and not reason:find("^[^\n]-:%d+: ") and 2 or 0)
   end
   return function(...)
     return pass(pcall(inner, ...))
