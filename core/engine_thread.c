@@ -190,6 +190,14 @@ static void fill_slots(phi3_engine *e)
 
 /* ---- Requests out of slots --------------------------------------------------------------------- */
 
+/* The mutex is held. */
+static void count_kv_bytes(phi3_engine *e)
+{
+    e->stats.kv_bytes = 0;
+    for (size_t i = 0; i < e->options.n_slots; i++)
+        e->stats.kv_bytes += phi3_cache_bytes(e->slots[i].cache);
+}
+
 /* A slot whose request did not come to its end is emptied. */
 static void leave_slot(phi3_engine *e, phi3_slot *slot, phi3_finish_reason finish,
                        phi3_status status, const phi3_error *error)
@@ -200,6 +208,7 @@ static void leave_slot(phi3_engine *e, phi3_slot *slot, phi3_finish_reason finis
         phi3_cache_reset(slot->cache, NULL);
     pthread_mutex_lock(&e->mutex);
     phi3_request_end(r, finish, status, error);
+    count_kv_bytes(e);
     pthread_mutex_unlock(&e->mutex);
 }
 
@@ -361,14 +370,11 @@ static void count_step(phi3_engine *e, size_t n_prompt_rows, size_t n_decode_row
     double row_seconds = seconds / (double)(n_prompt_rows + n_decode_rows);
     if (n_prompt_rows > 0)
         e->row_seconds = e->row_seconds > 0 ? (e->row_seconds + row_seconds) / 2 : row_seconds;
-    size_t kv_bytes = 0;
-    for (size_t i = 0; i < e->options.n_slots; i++)
-        kv_bytes += phi3_cache_bytes(e->slots[i].cache);
     pthread_mutex_lock(&e->mutex);
     e->stats.n_steps++;
     e->stats.prompt_seconds += row_seconds * (double)n_prompt_rows;
     e->stats.decode_seconds += row_seconds * (double)n_decode_rows;
-    e->stats.kv_bytes = kv_bytes;
+    count_kv_bytes(e);
     pthread_mutex_unlock(&e->mutex);
 }
 

@@ -146,3 +146,26 @@ def server(tmp_path_factory, smollm2):
     )
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A checkpoint of random weights with a tokenizer of bytes: it answers at once, and nonsense."""
+    import checkpoints
+
+    directory = checkpoints.write("phi3.5-mini", "float32", tmp_path_factory.mktemp("m") / "tiny")
+    characters = [chr(code) for code in range(0x21, 0x7F)] + [
+        chr(code) for code in range(0xA1, 0xAD)
+    ]
+    characters += [chr(code) for code in range(0xAE, 0x144)]  # the alphabet of byte-level BPE
+    vocabulary = {character: id for id, character in enumerate(characters)}
+    vocabulary |= {f"token{id}": id for id in range(len(vocabulary), checkpoints.VOCAB)}
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+    tokenizer = {
+        "pre_tokenizer": byte_level,
+        "decoder": byte_level,
+        "added_tokens": [],
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": []},
+    }
+    (directory / "tokenizer.json").write_text(json.dumps(tokenizer))
+    return directory
