@@ -157,10 +157,12 @@ static phi3_status check_file(const phi3_packing *packing, const phi3_packed *pa
     for (size_t i = 0; i < packing->n_matrices; i++) {
         const phi3_packed_matrix *matrix = &packing->matrices[i];
         PHI3_TRY(report(packing, i, error));
+        const phi3_matrix_parts *parts = matrix->parts;
+        bool lacks_rows = parts->is_table && parts->part[0].data == NULL;
         if (matrix->size > 0)
             sum =
                 add_checksum(sum, packed->data + matrix->offset, matrix->size, packing->n_threads);
-        else
+        if (matrix->size == 0 || lacks_rows)
             PHI3_TRY(phi3_weights_prepare(matrix->parts, packing->n_threads, error));
     }
     *intact = sum == expected;

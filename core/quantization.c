@@ -225,6 +225,7 @@ static phi3_dtype with_shorter_blocks(phi3_dtype dtype)
     switch (dtype) {
     case PHI3_Q2_K:
     case PHI3_Q3_K:
+        return PHI3_Q4_0;
     case PHI3_IQ4_XS:
         return PHI3_IQ4_NL;
     case PHI3_Q4_K:

@@ -259,6 +259,7 @@ static phi3_status take_all(builder *to, phi3_weights *out)
     size_t hidden = config->hidden_size, vocab = config->vocab_size;
     PHI3_TRY(refuse_biases(to));
     PHI3_TRY(take_part(to, to->names->embedding, vocab, hidden, &out->embedding));
+    out->embedding.is_table = true;
     config->embedding_bytes = config->weight_bytes;
     PHI3_TRY(take_norm(to, to->names->final_norm, &out->final_norm));
     if (!config->tie_word_embeddings)

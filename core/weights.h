@@ -24,6 +24,8 @@ typedef struct phi3_matrix_parts {
     size_t interleaved_head;             /* rows of a head when parts 0 and 1 are a llama GGUF's q
                                             and k, whose rows are to be put in order; else 0 */
     void *copy;                          /* of parts that are not as they are stored; owned */
+    bool is_table;                       /* rows are read singly, too, wherever it was packed to:
+                                            the copy stays */
 } phi3_matrix_parts;
 
 typedef struct phi3_layer_tensors {
@@ -66,7 +68,8 @@ void phi3_weights_quantize(phi3_weights *weights, const phi3_quantization *quant
  * and infinity (elements of float matrices are not), in a pass on n_threads. Parts that are to differ
  * from what is stored are made in a copy: q and k rows of llama GGUFs, which are permuted for
  * interleaved rotation, in order; weights that are to be quantised. Once it is packed, its memory is
- * released: the copy, and the pages of the file, which come back when they are read again.
+ * released: the copy, but for a table's, and the pages of the file, which come back when they are
+ * read again.
  */
 phi3_status phi3_weights_prepare(phi3_matrix_parts *parts, int n_threads, phi3_error *error);
 void phi3_weights_release(phi3_matrix_parts *parts);

@@ -104,10 +104,14 @@ phi3_status phi3_weights_prepare(phi3_matrix_parts *parts, int n_threads, phi3_e
 
 void phi3_weights_release(phi3_matrix_parts *parts)
 {
-    free(parts->copy);
-    parts->copy = NULL;
+    bool keeps_copy = parts->is_table && parts->copy;
+    if (!keeps_copy) {
+        free(parts->copy);
+        parts->copy = NULL;
+    }
     for (size_t i = 0; i < parts->count; i++) {
-        parts->part[i].data = is_quantized(parts, i) ? NULL : parts->stored[i].data;
+        if (!keeps_copy)
+            parts->part[i].data = is_quantized(parts, i) ? NULL : parts->stored[i].data;
         phi3_file_release(parts->stored[i].data, part_bytes(&parts->stored[i]));
     }
 }

@@ -41,6 +41,7 @@ _HOMES = {
     "modeling": ["AutoModelForCausalLM", "Phi3ForCausalLM"],
     "pipelines": ["TextGenerationPipeline", "pipeline"],
     "random": ["set_seed"],
+    "saving": ["quantize"],
     "streamers": ["BaseStreamer", "TextIteratorStreamer", "TextStreamer"],
     "system": ["Peaks", "info", "measure_peaks"],
     "tokenization": ["AutoTokenizer", "BatchEncoding", "PreTrainedTokenizer"],

@@ -29,6 +29,7 @@ from .modeling import (
 )
 from .pipelines import TextGenerationPipeline as TextGenerationPipeline, pipeline as pipeline
 from .random import set_seed as set_seed
+from .saving import quantize as quantize
 from .streamers import (
     BaseStreamer as BaseStreamer,
     TextIteratorStreamer as TextIteratorStreamer,

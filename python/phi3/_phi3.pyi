@@ -31,7 +31,16 @@ class Model:
         kv_cache_dtype: str | None = None,
         n_threads: int = 0,
         progress: Callable[[float], object] | None = None,
+        quantization: str | None = None,
     ) -> Model: ...
+    def save(
+        self,
+        path: str | PathLike[str],
+        *,
+        overwrite: bool = False,
+        n_threads: int = 0,
+        progress: Callable[[float], object] | None = None,
+    ) -> None: ...
     def forward(
         self,
         rows: Sequence[Any],
@@ -159,6 +168,15 @@ class Logits:
     def ndim(self) -> int: ...
 
 def resolve(name: str, *, revision: str | None = None, search_path: str | None = None) -> str: ...
+def quantize(
+    path: str | PathLike[str],
+    type: str | None,
+    out_path: str | PathLike[str],
+    *,
+    overwrite: bool = False,
+    n_threads: int = 0,
+    progress: Callable[[float], object] | None = None,
+) -> None: ...
 def backends() -> list[dict[str, Any]]: ...
 def cpu_isa() -> str: ...
 def default_threads() -> int: ...

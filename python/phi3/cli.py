@@ -1,4 +1,4 @@
-"""The command line: `phi3 chat|generate|tokenize|info|bench`, or `python -m phi3 ...`.
+"""The command line: `phi3 chat|generate|tokenize|quantize|info|bench`, or `python -m phi3 ...`.
 
 Answers go to standard output, everything else to standard error. An error is one line and status 1.
 """
@@ -112,6 +112,22 @@ def tokenize(options: argparse.Namespace) -> None:
         spelling = tokenizer.convert_ids_to_tokens(token_id)
         print(f"{token_id:7}  {json.dumps(spelling, ensure_ascii=False)}  [{start}, {end})")
     print(f"{len(ids)} tokens", file=sys.stderr)
+
+
+def quantize(options: argparse.Namespace) -> None:
+    """Writes a model as a GGUF file."""
+    from .saving import quantize as write
+
+    logging.getLogger("phi3").setLevel(logging.WARNING)  # of accuracy that is lost
+    write(
+        options.model,
+        options.out,
+        options.type,
+        overwrite=options.force,
+        n_threads=options.threads,
+    )
+    size = os.path.getsize(options.out) / 1e6
+    print(f"{options.out}: {options.type}, {size:,.1f} MB", file=sys.stderr)
 
 
 def info(options: argparse.Namespace) -> None:
@@ -290,6 +306,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_chat(commands)
     _add_generate(commands)
     _add_tokenize(commands)
+    _add_quantize(commands)
     _add_info(commands)
     _add_bench(commands)
     return parser
@@ -380,6 +397,26 @@ def _add_tokenize(commands: Any) -> None:
     parser.add_argument("text", nargs="?", metavar="TEXT", help="without it: standard input")
     _add_model(parser, False, DEFAULT_MODEL)
     parser.add_argument("--ids", action="store_true", help="only the ids, as JSON")
+
+
+def _add_quantize(commands: Any) -> None:
+    parser = _add_command(
+        commands,
+        quantize,
+        "write a model as a GGUF file, its weights rounded",
+        "phi3 quantize ./Phi-3.5-mini-instruct phi3.5-q4_k_m.gguf --type q4_k_m",
+    )
+    parser.add_argument("model", metavar="IN", help=MODEL_HELP)
+    parser.add_argument("out", metavar="OUT.gguf", help="the file to write")
+    parser.add_argument(
+        "--type",
+        default="q4_k_m",
+        metavar="TYPE",
+        help="q4_0, q4_1, q5_0, q5_1, q8_0, q2_k, q3_k_s|m|l, q4_k_s|m, q5_k_s|m, q6_k, iq4_nl, "
+        "iq4_xs, f16, bf16 or f32",
+    )
+    parser.add_argument("--force", action="store_true", help="replace a file that is there")
+    parser.add_argument("--threads", type=int, default=0, help="0: one for each physical core")
 
 
 def _add_info(commands: Any) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Any
 
-from . import _phi3, decoding
+from . import _phi3, decoding, saving
 from .arrays import from_logits, kind_of, to_rows
 from .configuration import Phi3Config, read_json
 from .errors import InvalidArgumentError, InvalidTypeError, UnsupportedError
@@ -14,6 +13,7 @@ from .generation import GenerationConfig
 from .hub import resolve
 from .log import warn_once
 from .outputs import CausalLMOutput, GenerateOutput
+from .progress import ProgressBar
 
 # Arguments of transformers that change nothing here: no code is run, files are always mapped, and
 # attention gives the same result by every name.
@@ -50,7 +50,7 @@ class Phi3ForCausalLM:
     @property
     def dtype(self) -> str:
         """What most weights are stored in: "bfloat16", "q4_0", ..."""
-        return self.config.dtype
+        return self.core.config["dtype"]
 
     def num_parameters(self) -> int:
         return self.config.n_parameters
@@ -108,6 +108,15 @@ class Phi3ForCausalLM:
         """See `phi3.decoding.generate`, whose arguments these are."""
         return decoding.generate(self, *args, **kwargs)
 
+    def save_pretrained(self, path: str | os.PathLike, *, progress: bool | None = None) -> None:
+        """Writes the model, quantised as it was loaded, as a GGUF file that llama.cpp loads, too.
+
+        A path that ends in .gguf is the file; any other is a directory, which gets model.gguf and
+        copies of the small files beside a checkpoint's weights. `from_pretrained` takes either,
+        for the tokenizer as well.
+        """
+        saving.save(self.core, self.name_or_path, path, progress=progress)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name_or_path!r}, device={str(self.device)!r})"
 
@@ -137,6 +146,7 @@ class AutoModelForCausalLM:
         torch_dtype: Any = None,
         compute_dtype: str | None = None,
         kv_cache_dtype: str | None = None,
+        quantization: str | None = None,
         n_threads: int = 0,
         revision: str | None = None,
         token: str | bool | None = None,
@@ -152,7 +162,9 @@ class AutoModelForCausalLM:
         compute_dtype: "float32", exact; "mixed", activations rounded to 8 bits or bfloat16 where
             weights are; "auto", float32 for weights of up to 256 MB and mixed above.
         kv_cache_dtype: how keys and values are kept: "float32", "float16", "bfloat16", "int8" (with
-            a scale for each head and token); "auto", float32 in the exact mode and float16 otherwise.
+            a scale for each head and token); "auto", float32 in the exact mode, else float16.
+        quantization: rounds weights while loading: "q4_0", "q4_k_m", "q8_0", ... (a list is in
+            `phi3.quantize`); None: as they are stored.
         n_threads: 0 for one per physical core.
         progress: show a bar while loading; None when tqdm is there and stderr is a terminal.
         """
@@ -164,18 +176,16 @@ class AutoModelForCausalLM:
             local_files_only=local_files_only,
             gguf_file=gguf_file,
         )
-        bar = _ProgressBar(progress)
-        try:
+        with ProgressBar(progress, "Loading model") as bar:
             core = _phi3.Model(
                 path,
                 device=_device_name(device_map),
                 compute_dtype=compute_dtype or _compute_dtype(dtype, torch_dtype),
                 kv_cache_dtype=kv_cache_dtype,
                 n_threads=n_threads,
-                progress=bar.update if bar.shown else None,
+                progress=bar.callback,
+                quantization=quantization,
             )
-        finally:
-            bar.close()
         return Phi3ForCausalLM(core, path)
 
 
@@ -226,28 +236,3 @@ def _own_generation_config(core: _phi3.Model, path: str) -> GenerationConfig:
     config = GenerationConfig()
     config.fill(written)
     return config
-
-
-class _ProgressBar:
-    """A tqdm bar from 0 to 1, or nothing."""
-
-    def __init__(self, wanted: bool | None) -> None:
-        self.bar: Any = None
-        self.shown = (
-            wanted if wanted is not None else sys.stderr is not None and sys.stderr.isatty()
-        )
-        if not self.shown:
-            return
-        try:
-            from tqdm.auto import tqdm
-        except ImportError:
-            self.shown = False
-            return
-        self.bar = tqdm(total=100, desc="Loading model", bar_format="{l_bar}{bar}| {elapsed}")
-
-    def update(self, done: float) -> None:
-        self.bar.update(int(100 * done) - self.bar.n)
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
