@@ -8,11 +8,14 @@ DEVICES = ("cpu", "reference")
 
 
 @functools.cache
-def load(directory, device: str = "cpu", compute_dtype: str = "float32"):
+def load(directory, device="cpu", compute_dtype="float32", kv_cache_dtype="auto"):
     from phi3 import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(
-        str(directory), device_map=device, compute_dtype=compute_dtype
+        str(directory),
+        device_map=device,
+        compute_dtype=compute_dtype,
+        kv_cache_dtype=kv_cache_dtype,
     )
 
 

@@ -67,11 +67,26 @@ def test_perplexity(exact, mixed):
     assert perplexity(phi.logits(mixed, PROSE), PROSE) == pytest.approx(reference, rel=0.01)
 
 
+@pytest.mark.parametrize("compute_dtype", ["float32", "mixed"])
+@pytest.mark.parametrize("kv_cache_dtype", ["bfloat16", "int8"])
+def test_perplexity_with_a_small_cache(smollm2_path, compute_dtype, kv_cache_dtype):
+    """Within half a percent of that with a float16 cache."""
+    ids = GOLDEN["prose"]
+    half, small = (
+        phi.logits(phi.load(smollm2_path, "cpu", compute_dtype, kv), ids)
+        for kv in ("float16", kv_cache_dtype)
+    )
+    assert not np.array_equal(half, small)
+    assert perplexity(small, ids) == pytest.approx(perplexity(half, ids), rel=0.005)
+
+
 @pytest.mark.parametrize("first", [1, 7, 40])
-def test_logits_do_not_depend_on_how_a_text_is_cut(mixed, first):
+@pytest.mark.parametrize("kv_cache_dtype", ["float16", "bfloat16", "int8"])
+def test_logits_do_not_depend_on_how_a_text_is_cut(smollm2_path, kv_cache_dtype, first):
     """To the bit, in the mixed mode: a cache holds the same however it was filled."""
-    whole = phi.logits(mixed, PROSE[:100])
-    assert np.array_equal(phi.logits_in_steps(mixed, PROSE[:100], first), whole)
+    model = phi.load(smollm2_path, "cpu", "mixed", kv_cache_dtype)
+    whole = phi.logits(model, PROSE[:100])
+    assert np.array_equal(phi.logits_in_steps(model, PROSE[:100], first), whole)
 
 
 def test_the_default_mode_of_a_small_model_is_exact(smollm2, exact):
