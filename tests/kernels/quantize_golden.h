@@ -1,0 +1,67 @@
+/* quantize_golden.h - written by make_quantize_golden.py with gguf 0.19.0 and ggml's
+ * library: FNV-1a hashes of gguf's bytes, root mean square errors of ggml's. */
+enum { GOLDEN_COLUMNS = 2304 };
+
+typedef enum golden_pattern {
+    NORMAL,
+    OUTLIERS,
+    POSITIVE,
+    ZEROS,
+    CONSTANT,
+    LARGE,
+    SUBNORMAL,
+    N_PATTERNS
+} golden_pattern;
+
+static const struct {
+    phi3_dtype dtype;
+    golden_pattern pattern;
+    uint64_t hash;
+} golden_bytes[] = {
+    {PHI3_F32, NORMAL, 0x1da6aa45451eff0f},     {PHI3_F32, OUTLIERS, 0x5dfe0108b8ebdd80},
+    {PHI3_F32, POSITIVE, 0x028b32a355fe7f13},   {PHI3_F32, ZEROS, 0xf3fb6a6deb5af325},
+    {PHI3_F32, CONSTANT, 0x4dcbb3ce6f75c325},   {PHI3_F32, LARGE, 0xfe9a15fecb432e37},
+    {PHI3_F32, SUBNORMAL, 0xdb0dc0791b281746},  {PHI3_F16, NORMAL, 0xfa738ae8644648f1},
+    {PHI3_F16, OUTLIERS, 0x71d84e8da6f66da8},   {PHI3_F16, POSITIVE, 0xfa4794d5a211c71b},
+    {PHI3_F16, ZEROS, 0xb54ec33c111e8b25},      {PHI3_F16, CONSTANT, 0x0768a248581ba325},
+    {PHI3_F16, LARGE, 0x504e947568b885e9},      {PHI3_F16, SUBNORMAL, 0xf6ba53b51f6c55a5},
+    {PHI3_BF16, NORMAL, 0xe07761a4274e5a6e},    {PHI3_BF16, OUTLIERS, 0xc70c60a510ed2491},
+    {PHI3_BF16, POSITIVE, 0xae6160278bdf9345},  {PHI3_BF16, ZEROS, 0xb54ec33c111e8b25},
+    {PHI3_BF16, CONSTANT, 0x24070e3f0df22b25},  {PHI3_BF16, LARGE, 0xf2b73b9341d67f24},
+    {PHI3_BF16, SUBNORMAL, 0x33a8aed6c800fab2}, {PHI3_Q4_0, NORMAL, 0xf985a044496d6eee},
+    {PHI3_Q4_0, OUTLIERS, 0x867376a39d20708c},  {PHI3_Q4_0, POSITIVE, 0xbba6aab5cab6bab0},
+    {PHI3_Q4_0, ZEROS, 0x3c1f5850b87cfe65},     {PHI3_Q4_0, CONSTANT, 0xdf8c44be56395725},
+    {PHI3_Q4_0, LARGE, 0xf4f0e44765584d7e},     {PHI3_Q4_0, SUBNORMAL, 0xa6c1623fdacbd467},
+    {PHI3_Q4_1, NORMAL, 0x59b16e6ea0358b97},    {PHI3_Q4_1, OUTLIERS, 0x2478de8e17fe509e},
+    {PHI3_Q4_1, POSITIVE, 0x18efa0bb43756beb},  {PHI3_Q4_1, ZEROS, 0x78e7f76b5c14a3a5},
+    {PHI3_Q4_1, CONSTANT, 0x5030c9c4ab4baea5},  {PHI3_Q4_1, LARGE, 0x0425416ce2d89bc0},
+    {PHI3_Q4_1, SUBNORMAL, 0x4856ffb857a7fe15}, {PHI3_Q5_0, NORMAL, 0xaab38acfdae511ed},
+    {PHI3_Q5_0, OUTLIERS, 0x141dfd908a03a262},  {PHI3_Q5_0, POSITIVE, 0xc837f3d8efe48768},
+    {PHI3_Q5_0, ZEROS, 0x879e33cf2feae245},     {PHI3_Q5_0, CONSTANT, 0x811753a987b193a5},
+    {PHI3_Q5_0, LARGE, 0x9970fb2b3cdb9bfa},     {PHI3_Q5_0, SUBNORMAL, 0xfd7da8a89772db24},
+    {PHI3_Q5_1, NORMAL, 0x191d0c0f169cb46c},    {PHI3_Q5_1, OUTLIERS, 0xd7e7b5d9a02fee67},
+    {PHI3_Q5_1, POSITIVE, 0x632028c4c67166a1},  {PHI3_Q5_1, ZEROS, 0x40afc6ef52734a25},
+    {PHI3_Q5_1, CONSTANT, 0x4c0f194cc5cc5625},  {PHI3_Q5_1, LARGE, 0x1da2b1e5990fe319},
+    {PHI3_Q5_1, SUBNORMAL, 0x729a93e4de4a9c03}, {PHI3_Q8_0, NORMAL, 0x5c0c0520fab8b186},
+    {PHI3_Q8_0, OUTLIERS, 0xcfaf7d5344aaec16},  {PHI3_Q8_0, POSITIVE, 0xb54f7e29efe4fa42},
+    {PHI3_Q8_0, ZEROS, 0x5fc4625e88a7e265},     {PHI3_Q8_0, CONSTANT, 0x5e1846f414584715},
+    {PHI3_Q8_0, LARGE, 0x36962f94de8c485e},     {PHI3_Q8_0, SUBNORMAL, 0x27c37623f1e6a7e7},
+};
+
+static const struct {
+    phi3_dtype dtype;
+    golden_pattern pattern;
+    double error;
+} golden_errors[] = {
+    {PHI3_Q2_K, NORMAL, 1.011159e-02},     {PHI3_Q2_K, OUTLIERS, 2.613160e-02},
+    {PHI3_Q2_K, POSITIVE, 6.902815e-03},   {PHI3_Q3_K, NORMAL, 5.271259e-03},
+    {PHI3_Q3_K, OUTLIERS, 1.827133e-02},   {PHI3_Q3_K, POSITIVE, 5.544402e-03},
+    {PHI3_Q4_K, NORMAL, 2.451766e-03},     {PHI3_Q4_K, OUTLIERS, 1.110593e-02},
+    {PHI3_Q4_K, POSITIVE, 1.519520e-03},   {PHI3_Q5_K, NORMAL, 1.228557e-03},
+    {PHI3_Q5_K, OUTLIERS, 5.681561e-03},   {PHI3_Q5_K, POSITIVE, 7.389323e-04},
+    {PHI3_Q6_K, NORMAL, 6.037603e-04},     {PHI3_Q6_K, OUTLIERS, 3.650030e-03},
+    {PHI3_Q6_K, POSITIVE, 6.404132e-04},   {PHI3_IQ4_NL, NORMAL, 2.651660e-03},
+    {PHI3_IQ4_NL, OUTLIERS, 1.484416e-02}, {PHI3_IQ4_NL, POSITIVE, 2.764542e-03},
+    {PHI3_IQ4_XS, NORMAL, 2.666117e-03},   {PHI3_IQ4_XS, OUTLIERS, 1.490681e-02},
+    {PHI3_IQ4_XS, POSITIVE, 2.793894e-03},
+};
