@@ -14,34 +14,28 @@
 
 /* ---- Activations ----------------------------------------------------------------------------- */
 
-/* The largest |x| as an integer maximum over the bits: a NaN counts as more than infinity. */
-INLINE float largest_magnitude(const float *x, size_t count)
-{
-    uint32_t largest = 0;
-    for (size_t i = 0; i < count; i++) {
-        uint32_t bits = phi3_float_bits(x[i]) & 0x7fffffff;
-        largest = bits > largest ? bits : largest;
-    }
-    return phi3_float_from_bits(largest);
-}
+enum { BLOCK_VECTORS = 32 / LANES };
 
 /* A block with a NaN or an infinity gets that as its scale, and so spoils the product as it
- * should. */
+ * should: as bits, a NaN counts as more than infinity. */
 INLINE void quantize_block(const float x[32], phi3_int8_block *out)
 {
-    float largest = largest_magnitude(x, 32);
+    ints bits = {0};
+    for (int i = 0; i < BLOCK_VECTORS; i++)
+        bits = larger_ints(bits, (ints)load(x + i * LANES) & 0x7fffffff);
+    float largest = phi3_float_from_bits((uint32_t)largest_int_lane(bits));
     float inverse = isfinite(largest) && largest > 0 ? 127 / largest : 0;
-    int32_t sums[2] = {0, 0};
-    for (int i = 0; i < 32; i++) {
-        float scaled = x[i] * inverse;
-        int32_t code = (int32_t)phi3_float_bits(scaled + 0x1.8p23f) - 0x4b400000; /* to nearest */
-        out->codes[i] = (int8_t)code;
-        sums[i / 16] += code;
+    floats minus[BLOCK_VECTORS] = {{0}}; /* sums of small integers: exact in any order */
+    for (int i = 0; i < BLOCK_VECTORS; i++) {
+        ints codes = round_to_ints(load(x + i * LANES) * inverse);
+        store_low_bytes(out->codes + i * LANES, codes);
+        minus[i * 2 / BLOCK_VECTORS] -= ints_to_floats(codes);
     }
+    float minus_low = sum_lanes(minus[0]), minus_high = sum_lanes(minus[1]);
     out->scale = largest / 127;
-    out->sum = out->scale * (float)(sums[0] + sums[1]);
-    out->minus_sum = -sums[0] - sums[1];
-    out->minus_high_sum = -sums[1];
+    out->sum = out->scale * -(minus_low + minus_high);
+    out->minus_sum = (int32_t)(minus_low + minus_high);
+    out->minus_high_sum = (int32_t)minus_high;
 }
 
 void ISA_NAME(phi3_quantize_activations)(const float *x, size_t n_blocks, size_t stride,
@@ -51,62 +45,72 @@ void ISA_NAME(phi3_quantize_activations)(const float *x, size_t n_blocks, size_t
         quantize_block(x + 32 * b, out + b * stride);
 }
 
-/* ---- Four quads ------------------------------------------------------------------------------ */
+/* ---- One block ------------------------------------------------------------------------------- */
 
-/* Lane i: sum + the product of its codes in four quads with x[16]. Codes are below 1 << n_bits. */
-INLINE ints dot_half(int n_bits, ints sum, const bytes codes[4], const int8_t x[16])
+/* Half a block, with WIDTH vectors of weights: lane i of sum[v] gets the product of its codes in four
+ * quads with x[16]. Codes are below 1 << n_bits. */
+INLINE void add_dots(int n_bits, const bytes codes[WIDTH][QUADS], int first, const int8_t x[16],
+                     ints sum[WIDTH])
 {
-    int32_t quads[4];
-    memcpy(quads, x, sizeof quads);
 #if defined(__AVX2__) && !defined(__AVX512VNNI__)
     if (n_bits < 8) {
         /* In 16 bits, as far as they hold: pairs of 5-bit codes reach 31 * 127 * 2, four times. */
-        shorts pairs[2] = {0};
+        for (int v = 0; v < WIDTH; v++) {
+            shorts pairs[2] = {0};
 #pragma GCC unroll 4
-        for (int q = 0; q < 4; q++)
-            pairs[q / 2] += dot_pairs(codes[q], (bytes)splat_int(quads[q]));
-        if (n_bits <= 5)
-            return sum + add_pairs(pairs[0] + pairs[1]);
-        return sum + add_pairs(pairs[0]) + add_pairs(pairs[1]);
+            for (int q = 0; q < 4; q++)
+                pairs[q / 2] += dot_pairs(codes[v][first + q], splat_quad(x + 4 * q));
+            if (n_bits <= 5)
+                sum[v] += add_pairs(pairs[0] + pairs[1]);
+            else
+                sum[v] += add_pairs(pairs[0]) + add_pairs(pairs[1]);
+        }
+        return;
     }
 #else
     (void)n_bits;
 #endif
 #pragma GCC unroll 4
-    for (int q = 0; q < 4; q++)
-        sum = dot_codes(sum, codes[q], (bytes)splat_int(quads[q]));
-    return sum;
+    for (int q = 0; q < 4; q++) {
+        bytes quad = splat_quad(x + 4 * q);
+#pragma GCC unroll 2
+        for (int v = 0; v < WIDTH; v++)
+            sum[v] = dot_codes(sum[v], codes[v][first + q], quad);
+    }
 }
-
-/* ---- One block ------------------------------------------------------------------------------- */
 
 /* sum += the product of a block with one of x. */
 INLINE void add_product(const phi3_packed_format f, const block *w, const phi3_int8_block *x,
                         floats sum[WIDTH])
 {
     const int n_bits = f.is_table ? 8 : f.low_bits + f.high_bits;
-    ints start[2] = {{0}, {0}};
+    ints low_start = {0}, high_start = {0};
     if (f.zero_bit) {
-        start[0] = splat_int(x->minus_sum) << f.zero_bit;
+        low_start = splat_int(x->minus_sum) << f.zero_bit;
         if (f.has_halves) {
-            start[1] = splat_int(x->minus_high_sum) << f.zero_bit;
-            start[0] -= start[1];
+            high_start = splat_int(x->minus_high_sum) << f.zero_bit;
+            low_start -= high_start;
         }
     }
+    ints low[WIDTH], high[WIDTH];
+    for (int v = 0; v < WIDTH; v++) {
+        low[v] = low_start;
+        high[v] = high_start;
+    }
+    add_dots(n_bits, w->codes, 0, x->codes, low);
+    add_dots(n_bits, w->codes, 4, x->codes + 16, high);
     floats scale_x = splat(x->scale);
 #pragma GCC unroll 2
     for (int v = 0; v < WIDTH; v++) {
-        ints low = dot_half(n_bits, start[0], w->codes[v], x->codes);
-        ints high = dot_half(n_bits, start[1], w->codes[v] + 4, x->codes + 16);
         if (!f.has_halves) {
-            floats product = ints_to_floats(low + high);
+            floats product = ints_to_floats(low[v] + high[v]);
             sum[v] = multiply_add(product, w->scales[v][0] * scale_x, sum[v]);
             if (f.has_m)
                 sum[v] = multiply_add(w->mins[v][0], splat(x->sum), sum[v]);
             continue;
         }
-        sum[v] = multiply_add(ints_to_floats(low), w->scales[v][0] * scale_x, sum[v]);
-        sum[v] = multiply_add(ints_to_floats(high), w->scales[v][1] * scale_x, sum[v]);
+        sum[v] = multiply_add(ints_to_floats(low[v]), w->scales[v][0] * scale_x, sum[v]);
+        sum[v] = multiply_add(ints_to_floats(high[v]), w->scales[v][1] * scale_x, sum[v]);
         if (f.has_m) {
             float minus_high = (float)x->minus_high_sum;
             float minus_low = (float)(x->minus_sum - x->minus_high_sum);

@@ -93,6 +93,14 @@ INLINE bytes splat_byte(uint8_t value)
     return value - (bytes){0};
 }
 
+/* 4 bytes, over and over. */
+INLINE bytes splat_quad(const void *from)
+{
+    int32_t value;
+    memcpy(&value, from, sizeof value);
+    return (bytes)(value - (ints){0});
+}
+
 INLINE ints splat_int(int32_t value)
 {
     return value - (ints){0};
@@ -153,6 +161,37 @@ INLINE float largest_lane(floats v)
     for (int i = 1; i < LANES; i++)
         largest = v[i] > largest ? v[i] : largest;
     return largest;
+}
+
+INLINE ints larger_ints(ints a, ints b)
+{
+    ints mask = a > b;
+    return (mask & a) | (~mask & b);
+}
+
+INLINE int32_t largest_int_lane(ints v)
+{
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_epi32((__m512i)v);
+#elif defined(__AVX2__)
+    __m128i four =
+        _mm_max_epi32(_mm256_castsi256_si128((__m256i)v), _mm256_extracti128_si256((__m256i)v, 1));
+    __m128i two = _mm_max_epi32(four, _mm_unpackhi_epi64(four, four));
+    return _mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, 1)));
+#else
+    int32_t largest = v[0];
+    for (int i = 1; i < LANES; i++)
+        largest = v[i] > largest ? v[i] : largest;
+    return largest;
+#endif
+}
+
+/* The lowest byte of every lane. */
+INLINE void store_low_bytes(int8_t *to, ints v)
+{
+    typedef int8_t lane_bytes __attribute__((vector_size(LANES)));
+    lane_bytes low = __builtin_convertvector(v, lane_bytes);
+    memcpy(to, &low, sizeof low);
 }
 
 /* To the nearest integer, ties to even, for |v| < 2^22: the sum has no bits left for a fraction. */
