@@ -10,6 +10,7 @@
 #   LUA_DIR    where phi3.lua is (beside this directory)
 #   LUA_CDIR   where phi3/core.so for LuaJIT is (PREFIX/../lua/5.1)
 #   NGINX      the program (nginx or openresty)
+#   TEMPLATE   another configuration with the same placeholders (nginx.conf beside this file)
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -44,7 +45,7 @@ sed -e "s|@MODULES@|$(escape "$modules")|" -e "s|@USER@|$user|" \
     -e "s|@WORKERS@|${WORKERS:-2}|" -e "s|@PORT@|$port|" \
     -e "s|@LUA_PATH@|$(escape "$lua_dir/?.lua")|" -e "s|@LUA_CPATH@|$(escape "$lua_cdir/?.so")|" \
     -e "s|@OPTIONS@|$(escape "$options")|" -e "s|@PAGES@|$(escape "$here")|" \
-    "$here/nginx.conf" >"$prefix/nginx.conf"
+    "${TEMPLATE:-$here/nginx.conf}" >"$prefix/nginx.conf"
 
 echo "phi3 serves $model at http://127.0.0.1:$port"
 exec "$nginx" -p "$prefix" -c "$prefix/nginx.conf" -e stderr -g "daemon off;"

@@ -86,7 +86,8 @@ class Server:
             if self.process.poll() is not None:
                 break
             time.sleep(0.1)
-        raise AssertionError("nginx did not come up:\n" + self.log.read_text())
+        self.process.terminate()
+        raise AssertionError("nginx did not come up:\n" + self.log.read_text()[:4000])
 
     def request(self, method: str, path: str, body=None, headers=None) -> Response:
         """One request on a connection of its own; a body that is not bytes is sent as JSON."""

@@ -100,17 +100,17 @@ end
 
 -- ---- Checks --------------------------------------------------------------------------------------------
 
---- The fields of `body` as `kinds` allow them; null is nothing. Others are refused by name.
+--- The fields of `body` as `kinds` allow them; null is nothing. Others are refused by name. `where`:
+-- the name of what they are the fields of.
 function M.check(body, kinds, where)
   local checked = {}
   for name, value in pairs(body) do
-    local kind = kinds[name]
+    local kind, full = kinds[name], (where and where .. "." or "") .. tostring(name)
     if not kind then
-      http.fail(400, ("unknown field '%s'%s"):format(tostring(name), where or ""),
-        {param = tostring(name), code = "unknown_parameter"})
+      http.fail(400, ("unknown field '%s'"):format(full), {param = full, code = "unknown_parameter"})
     end
     if value ~= http.null then
-      checked[name] = kind(name, value)
+      checked[name] = kind(full, value)
     end
   end
   return checked
@@ -127,7 +127,7 @@ function M.messages(name, value, kinds, text_of)
     if type(one) ~= "table" then
       refuse(place, "must be an object, not %s", shown(one))
     end
-    local message = M.check(one, kinds, " in " .. place)
+    local message = M.check(one, kinds, place)
     if not message.role then
       refuse(place .. ".role", "is missing")
     end

@@ -58,6 +58,9 @@ function M.read_json()
   if not body then
     M.fail(400, "the request has no body: a JSON object expected")
   end
+  if not ngx.re.find(body, "^", "u") then -- with "u" the whole subject is checked
+    M.fail(400, "the body is not valid JSON: it is not UTF-8")
+  end
   local ok, value = pcall(json.decode, body)
   if not ok then
     M.fail(400, "the body is not valid JSON: " .. tostring(value))

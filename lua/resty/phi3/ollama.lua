@@ -43,7 +43,7 @@ local SHARED = {
   model = fields.string,
   stream = fields.boolean,
   options = function(name, value)
-    return fields.check(fields.object(name, value), OPTIONS, " in " .. name)
+    return fields.check(fields.object(name, value), OPTIONS, name)
   end,
   format = fields.only(""),
   keep_alive = fields.anything, -- the model always stays

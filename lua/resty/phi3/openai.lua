@@ -30,7 +30,7 @@ local SHARED = {
   stream = fields.boolean,
   stream_options = function(name, value)
     return fields.check(fields.object(name, value),
-      {include_usage = fields.boolean, include_obfuscation = fields.only(false)}, " in " .. name)
+      {include_usage = fields.boolean, include_obfuscation = fields.only(false)}, name)
   end,
   stop = fields.strings(MOST_STOPS),
   seed = fields.integer(-2 ^ 53, 2 ^ 53),
@@ -59,7 +59,7 @@ local CHAT = with_shared {
   logprobs = fields.only(false),
   top_logprobs = fields.only(0),
   response_format = function(name, value)
-    return fields.check(fields.object(name, value), {type = fields.only("text")}, " in " .. name)
+    return fields.check(fields.object(name, value), {type = fields.only("text")}, name)
   end,
   tools = fields.only(),
   tool_choice = fields.only("none", "auto"),
@@ -111,22 +111,28 @@ local function read_messages(body)
   return {messages}
 end
 
+local function check_ids(name, value)
+  if type(value) ~= "table" or #value == 0 then
+    fields.refuse(name, "must be a list of ids, and not empty")
+  end
+  for i, id in ipairs(value) do
+    fields.integer(0, 2 ^ 31 - 1)(("%s[%d]"):format(name, i - 1), id)
+  end
+end
+
 -- A text, a list of them, ids, or a list of lists of ids.
 local function read_prompts(body)
   local prompt = body.prompt
   local is_list = type(prompt) == "table" and #prompt > 0
   if type(prompt) == "string" or (is_list and type(prompt[1]) == "number") then
-    prompt = {prompt}
-  elseif not is_list then
+    prompt, is_list = {prompt}, true
+  end
+  if not is_list then
     fields.refuse("prompt", "must be a string, ids, or a list of either, and not empty")
   end
+  local kind = type(prompt[1]) == "table" and check_ids or fields.string
   for i, one in ipairs(prompt) do
-    local name = ("prompt[%d]"):format(i - 1)
-    for j, id in ipairs(type(one) == "table" and one or {fields.string(name, one)}) do
-      if type(one) == "table" then
-        fields.integer(0, 2 ^ 31 - 1)(("%s[%d]"):format(name, j - 1), id)
-      end
-    end
+    kind(("prompt[%d]"):format(i - 1), one)
   end
   return prompt
 end

@@ -101,7 +101,8 @@ function M.refuse()
   local status = ngx.status
   local messages = {[413] = "the body is larger than this server takes (client_max_body_size)"}
   ngx.header["Access-Control-Allow-Origin"] = "*"
-  send_problem(protocol_of(ngx.var.request_uri), {
+  ngx.ctx.phi3_route = "refused"
+  send_problem(protocol_of(ngx.var.request_uri or ""), {
     status = status, message = messages[status] or "the request was refused", code = "refused",
   })
 end
