@@ -64,15 +64,17 @@ void phi3_weights_quantize(phi3_weights *weights, const phi3_quantization *quant
                            phi3_config *config);
 
 /*
- * A matrix is prepared before all of it is read: the scales of quantised blocks are checked for NaN
- * and infinity (elements of float matrices are not), in a pass on n_threads. Parts that are to differ
- * from what is stored are made in a copy: q and k rows of llama GGUFs, which are permuted for
- * interleaved rotation, in order; weights that are to be quantised. Once it is packed, its memory is
- * released: the copy, but for a table's, and the pages of the file, which come back when they are
- * read again.
+ * A matrix is prepared before all of it is read: parts that are to differ from what is stored are made
+ * in a copy, on n_threads: q and k rows of llama GGUFs, which are permuted for interleaved rotation, in
+ * order; weights that are to be quantised. Once it is packed, its memory is released: the copy, but
+ * for a table's, and the pages of the file, which come back when they are read again.
  */
 phi3_status phi3_weights_prepare(phi3_matrix_parts *parts, int n_threads, phi3_error *error);
 void phi3_weights_release(phi3_matrix_parts *parts);
+
+/* Looks for NaN and infinity in the scales of quantised blocks (not in the elements of float
+ * matrices), in a pass on n_threads. Packing does so, too, but cannot say where they are. */
+phi3_status phi3_weights_check(const phi3_matrix_parts *parts, int n_threads, phi3_error *error);
 
 /* Tells the system that a matrix will be read soon. */
 void phi3_weights_expect(const phi3_matrix_parts *parts);

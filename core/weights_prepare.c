@@ -1,8 +1,8 @@
 /*
  * weights_prepare.c - what happens to a stored matrix before all of it is read, and after.
  *
- * In: the parts of a matrix inside mapped files. Out: the parts, checked, with their rows in order,
- * and quantised where that is asked for; or an error that names file, tensor and fault.
+ * In: the parts of a matrix inside mapped files. Out: the parts with their rows in order, and quantised
+ * where that is asked for; or an error that names file, tensor and fault.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -76,14 +76,20 @@ static phi3_status make_part(phi3_matrix_parts *parts, size_t i, int n_threads, 
     return status;
 }
 
+phi3_status phi3_weights_check(const phi3_matrix_parts *parts, int n_threads, phi3_error *error)
+{
+    for (size_t i = 0; i < parts->count; i++)
+        PHI3_TRY(
+            phi3_check_scales(parts->file[i], parts->name[i], &parts->stored[i], n_threads, error));
+    return PHI3_OK;
+}
+
 phi3_status phi3_weights_prepare(phi3_matrix_parts *parts, int n_threads, phi3_error *error)
 {
     size_t copy_bytes = 0;
     if (parts->copy)
         return PHI3_OK;
     for (size_t i = 0; i < parts->count; i++) {
-        PHI3_TRY(
-            phi3_check_scales(parts->file[i], parts->name[i], &parts->stored[i], n_threads, error));
         if (is_interleaved(parts, i) || is_quantized(parts, i))
             copy_bytes += part_bytes(&parts->part[i]);
     }

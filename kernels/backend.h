@@ -109,9 +109,9 @@ typedef struct phi3_backend {
      * n_columns but may differ in dtype.
      *
      * matrix_packed_size: bytes of the copy that products read, a multiple of 64; 0 when they read
-     * the parts in place. matrix_pack fills them, on n_threads. They hold no address, and depend on
-     * the parts and `compute` alone: what is packed may be kept in a file and mapped later by any
-     * machine that gives the same packed_layout.
+     * the parts in place. matrix_pack fills them, on n_threads; false: a block has a scale that is
+     * NaN or infinite. They hold no address, and depend on the parts and `compute` alone: what is
+     * packed may be kept in a file and mapped later by any machine that gives the same packed_layout.
      *
      * matrix_create: `packed` was filled by matrix_pack, stands at a multiple of 64 and stays
      * readable while the matrix lives; NULL: the matrix packs for itself. The parts' data stays
@@ -119,7 +119,7 @@ typedef struct phi3_backend {
      */
     const char *packed_layout; /* name and version of the layout: part of a kept file's key */
     size_t (*matrix_packed_size)(const phi3_tensor *parts, size_t n_parts, phi3_compute compute);
-    void (*matrix_pack)(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
+    bool (*matrix_pack)(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
                         int n_threads, void *packed);
     phi3_status (*matrix_create)(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
                                  const void *packed, phi3_matrix **matrix, phi3_error *error);

@@ -8,7 +8,7 @@
 phi3_status phi3_cpu_matrix_create(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
                                    const void *packed, phi3_matrix **matrix, phi3_error *error);
 size_t phi3_cpu_matrix_packed_size(const phi3_tensor *parts, size_t n_parts, phi3_compute compute);
-void phi3_cpu_matrix_pack(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
+bool phi3_cpu_matrix_pack(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
                           int n_threads, void *packed);
 void phi3_cpu_matrix_free(phi3_matrix *matrix);
 size_t phi3_cpu_matrix_scratch(const phi3_matrix *matrix, size_t n_rows, int n_threads);

@@ -1,6 +1,7 @@
 /* matrix.c - weight matrices of the CPU backend: creation, ways to multiply, scratch, embed. */
 #include "matrix.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,27 +49,32 @@ size_t phi3_cpu_matrix_packed_size(const phi3_tensor *parts, size_t n_parts, phi
 typedef struct packing {
     const phi3_tensor *part;
     uint8_t *out; /* the part's panels */
+    atomic_bool has_bad_scale;
 } packing;
 
 static void pack_panel(void *context, size_t panel, int thread)
 {
     (void)thread;
-    const packing *p = context;
+    packing *p = context;
     size_t bytes = phi3_panel_bytes(p->part->dtype, p->part->n_columns);
-    phi3_pack_panel(p->part, panel, p->out + panel * bytes);
+    if (!phi3_pack_panel(p->part, panel, p->out + panel * bytes))
+        atomic_store(&p->has_bad_scale, true);
 }
 
-void phi3_cpu_matrix_pack(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
+bool phi3_cpu_matrix_pack(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
                           int n_threads, void *packed)
 {
     uint8_t *out = packed;
+    bool finite = true;
     for (size_t p = 0; p < n_parts; p++) {
         size_t size = packed_part_size(&parts[p], compute);
-        packing part = {&parts[p], out};
+        packing part = {.part = &parts[p], .out = out};
         if (size)
             phi3_parallel(n_threads, count_panels(&parts[p]), pack_panel, &part);
+        finite &= !part.has_bad_scale;
         out += size;
     }
+    return finite;
 }
 
 /* ---- Creation -------------------------------------------------------------------------------- */
@@ -82,8 +88,10 @@ static phi3_status pack_own(phi3_matrix *matrix, const uint8_t **packed, phi3_er
     matrix->own = phi3_host_allocate(size);
     if (!matrix->own)
         return phi3_fail_memory(error, "packed weights");
-    phi3_cpu_matrix_pack(matrix->parts, matrix->n_parts, matrix->compute, phi3_default_threads(),
-                         matrix->own);
+    if (!phi3_cpu_matrix_pack(matrix->parts, matrix->n_parts, matrix->compute,
+                              phi3_default_threads(), matrix->own))
+        return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
+                         "a matrix with a scale that is NaN or infinite");
     *packed = matrix->own;
     return PHI3_OK;
 }

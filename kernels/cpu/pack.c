@@ -262,7 +262,17 @@ void phi3_pack_group(phi3_dtype dtype, const uint8_t *blocks, size_t row_bytes, 
     }
 }
 
-void phi3_pack_panel(const phi3_tensor *part, size_t panel, uint8_t *out)
+/* All bits of a float16's exponent are set in NaN and infinity only. */
+static bool are_finite(const uint8_t *numbers, size_t count)
+{
+    const uint16_t exponent = 0x7c00;
+    uint16_t n_bad = 0;
+    for (size_t i = 0; i < count; i++)
+        n_bad += (phi3_load_u16(numbers + 2 * i) & exponent) == exponent;
+    return n_bad == 0;
+}
+
+bool phi3_pack_panel(const phi3_tensor *part, size_t panel, uint8_t *out)
 {
     const packing *p = &packings[part->dtype];
     phi3_group_writer *write_group = phi3_group_writer_for(part->dtype);
@@ -275,10 +285,13 @@ void phi3_pack_panel(const phi3_tensor *part, size_t panel, uint8_t *out)
     const uint8_t *rows = (const uint8_t *)part->data + first * row_bytes;
     size_t group_bytes = phi3_packed_group_bytes(p->format);
     size_t stored_bytes = row_bytes / (bytes / group_bytes);
+    bool finite = true;
     for (size_t g = 0; g < bytes / group_bytes; g++, rows += stored_bytes, out += group_bytes) {
         if (write_group)
             write_group(rows, row_bytes, n_rows, out);
         else
             phi3_pack_group(part->dtype, rows, row_bytes, n_rows, out);
+        finite &= are_finite(out, (p->format->has_m ? 2 : 1) * PHI3_PANEL_ROWS);
     }
+    return finite;
 }

@@ -111,8 +111,8 @@ static inline size_t phi3_packed_group_bytes(const phi3_packed_format *f)
 /* Bytes of a panel of a part; 0 for formats that are read in place. */
 size_t phi3_panel_bytes(phi3_dtype dtype, size_t n_columns);
 
-/* Packs panel number `panel` of a part. */
-void phi3_pack_panel(const phi3_tensor *part, size_t panel, uint8_t *out);
+/* Packs panel number `panel` of a part. False: some d or m is NaN or infinite. */
+bool phi3_pack_panel(const phi3_tensor *part, size_t panel, uint8_t *out);
 
 /* One group of the first n_rows rows of a panel, whose blocks are row_bytes apart: the plain way for
  * any format. */

@@ -10,7 +10,7 @@ phi3_status phi3_reference_matrix_create(const phi3_tensor *parts, size_t n_part
                                          phi3_matrix **matrix, phi3_error *error);
 size_t phi3_reference_matrix_packed_size(const phi3_tensor *parts, size_t n_parts,
                                          phi3_compute compute);
-void phi3_reference_matrix_pack(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
+bool phi3_reference_matrix_pack(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
                                 int n_threads, void *packed);
 void phi3_reference_matrix_free(phi3_matrix *matrix);
 size_t phi3_reference_matrix_scratch(const phi3_matrix *matrix, size_t n_rows, int n_threads);

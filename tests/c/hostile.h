@@ -12,12 +12,14 @@ static inline phi3_status open_all(const char *path, phi3_loaded_config *config,
 {
     phi3_status status = phi3_weights_open(path, config, weights, error);
     if (status == PHI3_OK)
-        status = phi3_weights_prepare(&weights->embedding, 1, error);
+        status = phi3_weights_check(&weights->embedding, 1, error);
     if (status == PHI3_OK)
-        status = phi3_weights_prepare(&weights->lm_head, 1, error);
+        status = phi3_weights_check(&weights->lm_head, 1, error);
     for (size_t i = 0; status == PHI3_OK && i < weights->n_layers; i++) {
         phi3_layer_tensors *layer = &weights->layers[i];
         phi3_matrix_parts *parts[] = {&layer->qkv, &layer->output, &layer->gate_up, &layer->down};
+        for (size_t j = 0; status == PHI3_OK && j < 4; j++)
+            status = phi3_weights_check(parts[j], 1, error);
         for (size_t j = 0; status == PHI3_OK && j < 4; j++)
             status = phi3_weights_prepare(parts[j], 1, error);
     }

@@ -32,7 +32,7 @@ static size_t packed_size(const phi3_tensor *parts, size_t n_parts, phi3_compute
     return in_place ? 0 : (parts_bytes(parts, n_parts) + 63) / 64 * 64;
 }
 
-static void pack(const phi3_tensor *parts, size_t n_parts, phi3_compute compute, int n_threads,
+static bool pack(const phi3_tensor *parts, size_t n_parts, phi3_compute compute, int n_threads,
                  void *packed)
 {
     (void)n_threads;
@@ -46,6 +46,11 @@ static void pack(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
             *to++ = *from++ ^ 0xa5;
     }
     memset(to, 0, (size_t)(end - to));
+    bool finite = true;
+    for (size_t i = 0; i < n_parts; i++)
+        finite &= phi3_find_bad_scale(parts[i].dtype, parts[i].data, parts[i].n_rows,
+                                      parts[i].n_columns, 1) == parts[i].n_rows;
+    return finite;
 }
 
 static const phi3_backend turning = {.name = "turning",

@@ -40,10 +40,39 @@ static void test_words_give_the_bytes_of_the_plain_way(void **state)
     assert_in_range(n_tested, 6, 12);
 }
 
+/* A NaN anywhere in the stored blocks of a panel: noticed when and only when it is a scale. */
+static void test_bad_scales_are_noticed(void **state)
+{
+    (void)state;
+    enum { ROWS = 37, MAX_BLOCK = 256 };
+    static uint8_t rows[ROWS * 2 * MAX_BLOCK], out[2 * 32 * 1024];
+    const uint16_t nan_bits = 0x7e00;
+    size_t n_noticed = 0, n_formats = 0;
+    for (phi3_dtype dtype = 0; dtype < PHI3_DTYPE_LIMIT; dtype++) {
+        if (!phi3_dtype_traits(dtype) || phi3_panel_bytes(dtype, 512) == 0)
+            continue;
+        size_t block_bytes = phi3_dtype_traits(dtype)->block_bytes;
+        size_t n_columns = 2 * phi3_dtype_traits(dtype)->block_size;
+        phi3_tensor part = {dtype, ROWS, n_columns, rows};
+        n_formats++;
+        for (size_t place = 0; place + 2 <= block_bytes; place += 2) {
+            memset(rows, 0, sizeof rows);
+            memcpy(rows + (2 * ROWS - 1) * block_bytes + place, &nan_bits, 2);
+            bool bad = phi3_find_bad_scale(dtype, rows, ROWS, n_columns, 1) < ROWS;
+            assert_true(phi3_pack_panel(&part, 0, out));
+            assert_int_equal(phi3_pack_panel(&part, 1, out), !bad);
+            n_noticed += bad;
+        }
+    }
+    assert_in_range(n_formats, 12, 20);
+    assert_in_range(n_noticed, n_formats, 2 * n_formats);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_words_give_the_bytes_of_the_plain_way),
+        cmocka_unit_test(test_bad_scales_are_noticed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
