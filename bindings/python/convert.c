@@ -134,6 +134,35 @@ const char *phi3_py_to_utf8(phi3_py_state *state, PyObject *text, size_t *size)
     return bytes;
 }
 
+bool phi3_py_to_strings(phi3_py_state *state, PyObject *tuple, const char ***strings, size_t *count)
+{
+    if (!PyTuple_Check(tuple)) {
+        phi3_py_raise_message(state, PHI3_ERROR_TYPE, "stop_strings must be a tuple of str");
+        return false;
+    }
+    size_t n_strings = (size_t)PyTuple_Size(tuple);
+    const char **found = PyMem_Calloc(n_strings + 1, sizeof *found);
+    if (found == NULL) {
+        PyErr_NoMemory();
+        return false;
+    }
+    for (size_t i = 0; i < n_strings; i++) {
+        size_t size;
+        PyObject *string = PyTuple_GetItem(tuple, (Py_ssize_t)i);
+        found[i] = phi3_py_to_utf8(state, string, &size);
+        if (found[i] != NULL && strlen(found[i]) == size)
+            continue;
+        if (found[i] != NULL)
+            phi3_py_raise_message(state, PHI3_ERROR_INVALID_ARGUMENT,
+                                  "a stop string holds a NUL character");
+        PyMem_Free((void *)found);
+        return false;
+    }
+    *strings = found;
+    *count = n_strings;
+    return true;
+}
+
 /* A place in a text, in bytes and in characters. */
 typedef struct text_place {
     size_t byte;

@@ -121,32 +121,6 @@ static bool read_prompts(phi3_py_state *state, settings *s)
     return true;
 }
 
-/* `stop_strings` is a tuple, which keeps what the array borrows. */
-static bool read_stop_strings(phi3_py_state *state, settings *s)
-{
-    size_t count = (size_t)PyTuple_Size(s->stop_strings);
-    s->string_array = PyMem_Calloc(count + 1, sizeof *s->string_array);
-    if (s->string_array == NULL) {
-        PyErr_NoMemory();
-        return false;
-    }
-    for (size_t i = 0; i < count; i++) {
-        size_t size;
-        PyObject *string = PyTuple_GetItem(s->stop_strings, (Py_ssize_t)i);
-        const char *text = s->string_array[i] = phi3_py_to_utf8(state, string, &size);
-        if (text == NULL)
-            return false;
-        if (strlen(text) != size) {
-            phi3_py_raise_message(state, PHI3_ERROR_INVALID_ARGUMENT,
-                                  "a stop string holds a NUL character");
-            return false;
-        }
-    }
-    s->config.stop_strings = s->string_array;
-    s->config.n_stop_strings = count;
-    return true;
-}
-
 static bool settings_read(phi3_py_state *state, PyObject *args, PyObject *kwargs, settings *s)
 {
     s->caches = s->tokenizer = s->random = Py_None;
@@ -162,11 +136,10 @@ static bool settings_read(phi3_py_state *state, PyObject *args, PyObject *kwargs
     }
     if (s->stop_strings == NULL)
         return true;
-    if (!PyTuple_Check(s->stop_strings)) {
-        phi3_py_raise_message(state, PHI3_ERROR_TYPE, "stop_strings must be a tuple of str");
+    if (!phi3_py_to_strings(state, s->stop_strings, &s->string_array, &s->config.n_stop_strings))
         return false;
-    }
-    return read_stop_strings(state, s);
+    s->config.stop_strings = s->string_array;
+    return true;
 }
 
 /* ---- Life ---------------------------------------------------------------------------------------- */

@@ -116,6 +116,8 @@ static int execute(PyObject *module)
         {&phi3_py_random_spec, &state->random_type},
         {&phi3_py_stream_decoder_spec, &state->stream_decoder_type},
         {&phi3_py_logits_spec, &state->logits_type},
+        {&phi3_py_engine_spec, &state->engine_type},
+        {&phi3_py_request_spec, &state->request_type},
     };
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (phi3_py_add_type(module, types[i].spec, types[i].type) < 0)
@@ -135,6 +137,8 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->random_type);
     Py_VISIT(state->stream_decoder_type);
     Py_VISIT(state->logits_type);
+    Py_VISIT(state->engine_type);
+    Py_VISIT(state->request_type);
     for (size_t i = 0; i < PHI3_PY_N_ERRORS; i++)
         Py_VISIT(state->errors[i]);
     Py_VISIT(state->log_callback);
@@ -151,6 +155,8 @@ static int clear(PyObject *module)
     Py_CLEAR(state->random_type);
     Py_CLEAR(state->stream_decoder_type);
     Py_CLEAR(state->logits_type);
+    Py_CLEAR(state->engine_type);
+    Py_CLEAR(state->request_type);
     for (size_t i = 0; i < PHI3_PY_N_ERRORS; i++)
         Py_CLEAR(state->errors[i]);
     phi3_py_clear_log_callback(state);

@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "_phi3": ["Cache", "Logits", "StreamDecoder"],
     "configuration": ["AutoConfig", "Phi3Config"],
+    "engine": ["Engine", "Request"],
     "errors": [
         "BadFileError",
         "BusyError",
@@ -34,6 +35,7 @@ _HOMES = {
         "ModelNotFoundError",
         "OutOfMemoryError",
         "PipelineError",
+        "QueueFullError",
         "UnknownTaskError",
         "UnsupportedError",
     ],

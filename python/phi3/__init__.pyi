@@ -3,6 +3,7 @@
 from . import random as random
 from ._phi3 import Cache as Cache, Logits as Logits, StreamDecoder as StreamDecoder
 from .configuration import AutoConfig as AutoConfig, Phi3Config as Phi3Config
+from .engine import Engine as Engine, Request as Request
 from .errors import (
     BadFileError as BadFileError,
     BusyError as BusyError,
@@ -18,6 +19,7 @@ from .errors import (
     ModelNotFoundError as ModelNotFoundError,
     OutOfMemoryError as OutOfMemoryError,
     PipelineError as PipelineError,
+    QueueFullError as QueueFullError,
     StoppedError as StoppedError,
     UnknownTaskError as UnknownTaskError,
     UnsupportedError as UnsupportedError,

@@ -12,6 +12,7 @@ from ._phi3 import (
     InvalidTypeError,
     ModelNotFoundError,
     OutOfMemoryError,
+    QueueFullError,
     StoppedError,
     UnsupportedError,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "ModelNotFoundError",
     "OutOfMemoryError",
     "PipelineError",
+    "QueueFullError",
     "UnknownTaskError",
     "UnsupportedError",
 ]

@@ -32,7 +32,7 @@ from .random import default_generator
 from .tokenization import AutoTokenizer, PreTrainedTokenizer
 
 # What holds for a pipeline where neither the call nor the model's files say anything.
-_DEFAULTS = {"max_new_tokens": 256, "do_sample": True, "temperature": 0.7}
+DEFAULTS = {"max_new_tokens": 256, "do_sample": True, "temperature": 0.7}
 
 # Arguments for the first step and for the last; the rest is for generate().
 _ENCODING = ("truncation", "padding", "add_special_tokens", "max_length")
@@ -238,7 +238,7 @@ class _Call:
             "pad_token_id": self.tokenizer.pad_token_id,
             "bos_token_id": self.tokenizer.bos_token_id,
         }
-        return {**_DEFAULTS, **{name: value for name, value in ids.items() if value is not None}}
+        return {**DEFAULTS, **{name: value for name, value in ids.items() if value is not None}}
 
     def _add_prefix_to_lengths(self, added: dict[str, Any]) -> None:
         """A total length does not count the prefix."""
