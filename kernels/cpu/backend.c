@@ -1,5 +1,4 @@
-/* backend.c - the table of the CPU backend: oneDNN for matrix products, our own kernels beside. */
-#include <oneapi/dnnl/dnnl.h>
+/* backend.c - the table of the CPU backend. */
 #include <stdio.h>
 
 #include "cpu.h"
@@ -13,9 +12,7 @@ static bool available(char *detail, size_t size)
         phi3_isa_explain(detail, size);
         return false;
     }
-    const dnnl_version_t *onednn = dnnl_version();
-    snprintf(detail, size, "%s kernels, oneDNN %d.%d.%d", phi3_isa_name(phi3_isa_current()),
-             onednn->major, onednn->minor, onednn->patch);
+    snprintf(detail, size, "%s kernels", phi3_isa_name(phi3_isa_current()));
     return true;
 }
 

@@ -74,10 +74,21 @@ typedef struct phi3_cpu_kernels {
     /* The product by the weights' format; NULL for formats that are not packed. */
     phi3_panel_product *panel_product[PHI3_DTYPE_LIMIT];
 
-    /* y[r][o] = x[r] . w[o], added to what is there when `add`.
-     *     w of any dtype, x of F32, y [x.n_rows][.] with rows y_stride apart */
+    /* y[r][o] = x[r] . w[o], for a few rows of x. x of F32: in float32, w of any dtype. x of BF16,
+     * only at PHI3_ISA_AVX512_BF16: w of F16 is rounded to bfloat16, F32 is not possible.
+     *     y [x.n_rows][.] with rows y_stride apart */
     void (*float_product)(const phi3_float_rows *w, const phi3_float_rows *x, size_t n_columns,
-                          bool add, float *y, size_t y_stride);
+                          float *y, size_t y_stride);
+
+    /* The same for many rows, to the bit, with w in panels of 2 float_lanes rows and x spread; a row
+     * is n_steps vectors of float_lanes columns, or 2 float_lanes in bfloat16.
+     *     panel [n_steps * float_lanes][2 float_lanes], out and rows of x [n_steps * float_lanes] */
+    size_t float_lanes;
+    void (*pack_float_panel)(const phi3_float_rows *w, bool bfloat16, size_t n_columns,
+                             size_t n_steps, float *panel);
+    void (*spread_row)(const float *x, bool bfloat16, size_t n_columns, size_t n_steps, float *out);
+    void (*float_panel_product)(const float *panel, bool bfloat16, size_t n_steps, const float *x,
+                                size_t n_rows, size_t n_out, float *y, size_t y_stride);
 
     /* To bfloat16, rounded to nearest.     x, out [count] */
     void (*to_bfloat16)(const float *x, size_t count, uint16_t *out);

@@ -7,21 +7,13 @@
 
 #include "cpu.h"
 #include "error.h"
-#include "gemm.h"
 #include "isa.h"
 #include "kernels/host_memory.h"
 #include "kernels/matrix_parts.h"
+#include "linear_float.h"
 #include "parallel.h"
 
-/*
- * Up to how many rows our float kernels are used: before bfloat16, as measured on Zen 5; and before
- * oneDNN's float32, which is practically never. It is some 40 % faster from a hundred rows on, but
- * with it (3.2, gemm:jit, shapes open until run time) the heap was seen damaged after a prefill that
- * was interrupted. Until that is understood, exact products are our own.
- */
-enum { MAX_ROWS_BEFORE_BF16 = 8, MAX_FLOAT_ROWS = 1 << 20 };
-
-enum { PANEL_BYTES = 512 * 1024, CACHE_LINE = 64 };
+enum { CACHE_LINE = 64 };
 
 /* ---- Packing --------------------------------------------------------------------------------- */
 
@@ -110,7 +102,6 @@ phi3_status phi3_cpu_matrix_create(const phi3_tensor *parts, size_t n_parts, phi
 {
     size_t n_rows = 0;
     PHI3_TRY(phi3_parts_check(parts, n_parts, &n_rows, error));
-    PHI3_TRY(phi3_gemm_prepare(error));
     phi3_matrix *created = calloc(1, sizeof *created + n_parts * sizeof *parts);
     const uint8_t **panels = malloc(n_parts * sizeof *panels), *first = packed;
     if (!created || !panels) {
@@ -143,34 +134,14 @@ void phi3_cpu_matrix_free(phi3_matrix *matrix)
 
 /* ---- Ways ------------------------------------------------------------------------------------ */
 
-phi3_way phi3_matrix_way(const phi3_matrix *matrix, size_t part, size_t n_rows)
+phi3_way phi3_matrix_way(const phi3_matrix *matrix, size_t part)
 {
     if (matrix->panels[part])
         return PHI3_WAY_INT8;
     phi3_dtype dtype = matrix->parts[part].dtype;
-    bool exact = matrix->compute == PHI3_COMPUTE_FLOAT32;
-    bool bfloat16 = !exact && dtype != PHI3_F32 && phi3_isa_current() == PHI3_ISA_AVX512_BF16;
-    if (n_rows <= (bfloat16 ? MAX_ROWS_BEFORE_BF16 : MAX_FLOAT_ROWS))
-        return phi3_dtype_traits(dtype)->block_size == 1 ? PHI3_WAY_FLOAT : PHI3_WAY_EXPANDED;
-    return bfloat16 ? PHI3_WAY_GEMM_BF16 : PHI3_WAY_GEMM_F32;
-}
-
-phi3_ways phi3_matrix_ways(const phi3_matrix *matrix, size_t n_rows)
-{
-    phi3_ways ways = {false, false, false};
-    for (size_t p = 0; p < matrix->n_parts; p++) {
-        phi3_way way = phi3_matrix_way(matrix, p, n_rows);
-        ways.int8 |= way == PHI3_WAY_INT8;
-        ways.bfloat16 |= way == PHI3_WAY_GEMM_BF16;
-        ways.panels |= way == PHI3_WAY_GEMM_BF16 || way == PHI3_WAY_GEMM_F32;
-    }
-    return ways;
-}
-
-bool phi3_part_is_ready(const phi3_tensor *part, phi3_dtype dtype)
-{
-    size_t element = dtype == PHI3_F32 ? sizeof(float) : sizeof(uint16_t);
-    return part->dtype == dtype && (uintptr_t)part->data % element == 0;
+    bool rounded = matrix->compute == PHI3_COMPUTE_MIXED && dtype != PHI3_F32;
+    return rounded && phi3_isa_current() == PHI3_ISA_AVX512_BF16 ? PHI3_WAY_BFLOAT16
+                                                                 : PHI3_WAY_FLOAT32;
 }
 
 /* ---- Scratch --------------------------------------------------------------------------------- */
@@ -180,33 +151,34 @@ static size_t lines(size_t size)
     return (size + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
 }
 
-static size_t smaller(size_t a, size_t b)
+static size_t larger(size_t a, size_t b)
 {
-    return a < b ? a : b;
-}
-
-size_t phi3_matrix_gemm_rows(const phi3_matrix *matrix, int n_threads)
-{
-    size_t cached = PANEL_BYTES / (matrix->n_columns * sizeof(uint16_t));
-    size_t share = matrix->n_rows / (2 * (size_t)n_threads);
-    size_t rows = smaller(smaller(cached, share), PHI3_GEMM_ROWS) / 16 * 16;
-    return rows < 32 ? 32 : rows;
+    return a > b ? a : b;
 }
 
 phi3_linear_layout phi3_matrix_layout(const phi3_matrix *matrix, size_t n_rows, int n_threads)
 {
-    phi3_ways ways = phi3_matrix_ways(matrix, n_rows);
-    size_t blocks = ways.int8 ? n_rows * (matrix->n_columns / 32) : 0;
-    size_t bfloat16 = ways.bfloat16 ? n_rows * matrix->n_columns * sizeof(uint16_t) : 0;
-    size_t gemm = phi3_matrix_gemm_rows(matrix, n_threads) * matrix->n_columns * sizeof(float);
-    size_t tile = PHI3_TILE_ROWS * PHI3_TILE_COLUMNS * sizeof(float);
-    size_t float_size = lines(tile + (ways.panels ? gemm : 0));
-    size_t sums = smaller(n_rows, PHI3_INT8_ROWS) * PHI3_PANEL_ROWS * sizeof(float);
+    size_t converted[3] = {0}, thread_size = 0; /* by way */
+    for (size_t p = 0; p < matrix->n_parts; p++) {
+        phi3_way way = phi3_matrix_way(matrix, p);
+        if (way == PHI3_WAY_INT8) {
+            size_t rows = n_rows < PHI3_INT8_ROWS ? n_rows : PHI3_INT8_ROWS;
+            converted[way] = lines(n_rows * (matrix->n_columns / 32) * sizeof(phi3_int8_block));
+            thread_size = larger(thread_size, lines(rows * PHI3_PANEL_ROWS * sizeof(float)));
+        } else {
+            phi3_float_x x = {.n_rows = n_rows,
+                              .n_columns = matrix->n_columns,
+                              .bfloat16 = way == PHI3_WAY_BFLOAT16};
+            converted[way] = phi3_float_x_bytes(&x);
+            thread_size = larger(thread_size, phi3_float_scratch_bytes(&x));
+        }
+    }
     phi3_linear_layout layout = {.int8 = 0};
-    layout.bfloat16 = layout.int8 + lines(blocks * sizeof(phi3_int8_block));
-    layout.threads = layout.bfloat16 + lines(bfloat16);
-    layout.thread_size = float_size > sums ? float_size : sums;
-    layout.total = layout.threads + (size_t)n_threads * layout.thread_size;
+    layout.bfloat16 = layout.int8 + converted[PHI3_WAY_INT8];
+    layout.float32 = layout.bfloat16 + converted[PHI3_WAY_BFLOAT16];
+    layout.threads = layout.float32 + converted[PHI3_WAY_FLOAT32];
+    layout.thread_size = thread_size;
+    layout.total = layout.threads + (size_t)n_threads * thread_size;
     return layout;
 }
 

@@ -1,4 +1,5 @@
-# oneDNN >= 3.2: from the system (or CMAKE_PREFIX_PATH) when new enough, else from the PyPI packages
+# oneDNN, with which phi3_measure_peaks measures the rates of products; without it these are 0.
+# From the system (or CMAKE_PREFIX_PATH) when 3.2 or newer, else from the PyPI packages
 # onednn-cpu-gomp and onednn-devel-cpu-gomp in the environment of PHI3_PYTHON_EXECUTABLE.
 # Defines the target phi3_onednn and the function phi3_install_onednn.
 
@@ -15,10 +16,16 @@ print(next(f for f in d.files if f.name == 'dnnl-config.cmake').locate().resolve
     find_package(dnnl 3.2 QUIET CONFIG PATHS ${onednn_config_dir} NO_DEFAULT_PATH)
   endif()
 endif()
+add_library(phi3_onednn INTERFACE)
 if(NOT dnnl_FOUND)
-  phi3_missing("oneDNN 3.2 or newer" "libdnnl-dev (when it is 3.2 or newer; Debian 12's is not)"
-               "PyPI: pip install onednn-cpu-gomp onednn-devel-cpu-gomp")
+  message(STATUS "oneDNN 3.2 or newer was not found: phi3_measure_peaks will measure no products")
+  function(phi3_install_onednn target destination component)
+  endfunction()
+  return()
 endif()
+find_package(OpenMP REQUIRED COMPONENTS C)
+target_link_libraries(phi3_onednn INTERFACE DNNL::dnnl OpenMP::OpenMP_C)
+target_compile_definitions(phi3_onednn INTERFACE PHI3_ONEDNN)
 
 # The library file itself, behind whatever links lead to it.
 get_target_property(onednn_location DNNL::dnnl LOCATION)
@@ -26,9 +33,6 @@ file(REAL_PATH ${onednn_location} onednn_file)
 get_filename_component(onednn_directory ${onednn_location} DIRECTORY)
 set(onednn_soname libdnnl.so.${dnnl_VERSION_MAJOR})
 message(STATUS "oneDNN ${dnnl_VERSION}: ${onednn_location}")
-
-add_library(phi3_onednn INTERFACE)
-target_link_libraries(phi3_onednn INTERFACE DNNL::dnnl)
 
 # A oneDNN from PyPI is put beside the target that needs it, so that what is installed stands alone;
 # one from the system is found by the dynamic linker. `cmake --install --strip` strips it too.

@@ -1,13 +1,15 @@
 /* onednn_rate.c - products of fixed shape through oneDNN, each thread with operands of its own. */
+#ifdef PHI3_ONEDNN
 #include "onednn_rate.h"
 
+#include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "error.h"
-#include "gemm.h"
+#include "isa.h"
 
 /* [M][K] by [K][N]: near oneDNN's best for every type, and soon done where it is slow. */
 enum { M = 512, N = 512, K = 512 };
@@ -52,6 +54,28 @@ static dnnl_status_t describe(phi3_rate_type type, dnnl_primitive_attr_t attribu
         if (desc[i])
             dnnl_memory_desc_destroy(desc[i]);
     return status;
+}
+
+/* oneDNN keeps to the level that our own kernels use. It has no say where it has run before us. */
+static void limit_isa(void)
+{
+    switch (phi3_isa_current()) {
+    case PHI3_ISA_NONE:
+    case PHI3_ISA_PORTABLE:
+        dnnl_set_max_cpu_isa(dnnl_cpu_isa_sse41);
+        break;
+    case PHI3_ISA_AVX2:
+        dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx2);
+        break;
+    case PHI3_ISA_AVX512:
+        dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core);
+        break;
+    case PHI3_ISA_AVX512_VNNI:
+        dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_vnni);
+        break;
+    case PHI3_ISA_AVX512_BF16: /* whatever it has beyond */
+        break;
+    }
 }
 
 static dnnl_status_t create_primitive(phi3_rate_type type, phi3_onednn_product *p)
@@ -102,7 +126,7 @@ phi3_status phi3_onednn_product_create(phi3_rate_type type, int n_threads,
                                        phi3_onednn_product **product, phi3_error *error)
 {
     *product = NULL;
-    PHI3_TRY(phi3_gemm_prepare(error));
+    limit_isa();
     phi3_onednn_product *p = calloc(1, sizeof *p + (size_t)n_threads * sizeof *p->threads);
     if (!p)
         return phi3_fail_memory(error, "a product to measure");
@@ -149,10 +173,14 @@ double phi3_onednn_product_run(const phi3_onednn_product *product, int thread)
 {
     const operands *o = &product->threads[thread];
     sigset_t all, before;
+    int omp_threads = omp_get_max_threads();
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
+    omp_set_num_threads(1); /* the caller has spread the work already */
     dnnl_status_t status =
         dnnl_primitive_execute(product->primitive, o->stream, N_OPERANDS, o->args);
+    omp_set_num_threads(omp_threads);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return status == dnnl_success ? 2.0 * M * N * K : 0;
 }
+#endif

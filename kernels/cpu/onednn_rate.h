@@ -1,4 +1,5 @@
-/* onednn_rate.h - how fast oneDNN multiplies matrices here, as a yardstick for our own products. */
+/* onednn_rate.h - how fast oneDNN multiplies matrices here, as a yardstick for our own products.
+ * Defined where the library is built with oneDNN (PHI3_ONEDNN). */
 #ifndef PHI3_CPU_ONEDNN_RATE_H
 #define PHI3_CPU_ONEDNN_RATE_H
 

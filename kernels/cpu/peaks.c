@@ -44,12 +44,14 @@ static void read_chunk(void *context, size_t index, int thread)
     w->operations += READ_CHUNK;
 }
 
+#ifdef PHI3_ONEDNN
 static void multiply_chunk(void *context, size_t index, int thread)
 {
     (void)index;
     work *w = context;
     w->operations += (uint64_t)phi3_onednn_product_run(w->product, thread);
 }
+#endif
 
 static void loop_chunk(void *context, size_t index, int thread)
 {
@@ -105,8 +107,9 @@ static phi3_status measure_read(const phi3_run_options *options, int n_threads, 
 static phi3_status measure_product(const phi3_run_options *options, int n_threads,
                                    phi3_rate_type type, double *rate, phi3_error *error)
 {
-    phi3_onednn_product *product;
     *rate = 0;
+#ifdef PHI3_ONEDNN
+    phi3_onednn_product *product;
     PHI3_TRY(phi3_onednn_product_create(type, n_threads, &product, error));
     if (!product)
         return PHI3_OK;
@@ -116,6 +119,10 @@ static phi3_status measure_product(const phi3_run_options *options, int n_thread
     phi3_status status = measure(options, n_threads, &w, rate, error);
     phi3_onednn_product_free(product);
     return status;
+#else
+    (void)options, (void)n_threads, (void)type, (void)error;
+    return PHI3_OK;
+#endif
 }
 
 static phi3_status measure_loop(const phi3_run_options *options, int n_threads,

@@ -222,38 +222,45 @@ static void threads_do_not_matter(void **state)
     }
 }
 
-/* A row of a quantised product is the same, to the bit, alone and among others: what a cache holds
- * does not depend on how it was filled. */
+static void check_rows_do_not_matter(phi3_dtype dtype, size_t n_columns, phi3_compute compute)
+{
+    const size_t rows[] = {2, 3, 4, 5, 16, 17, 31, 40};
+    enum { N_OUT = 35, MOST = 40 };
+    phi3_tensor w = random_tensor(dtype, N_OUT, n_columns, 0);
+    phi3_matrix *matrix = NULL;
+    assert_int_equal(phi3_backend_cpu.matrix_create(&w, 1, compute, NULL, &matrix, NULL), PHI3_OK);
+    float *x = random_floats(MOST * n_columns);
+    float *alone = test_malloc(MOST * N_OUT * sizeof *alone);
+    float *together = test_malloc(MOST * N_OUT * sizeof *together);
+    for (size_t r = 0; r < MOST; r++)
+        run_linear(&phi3_backend_cpu, matrix, 1, x + r * n_columns, 1, alone + r * N_OUT);
+    for (size_t r = 0; r < COUNT(rows); r++) {
+        run_linear(&phi3_backend_cpu, matrix, 2, x, rows[r], together);
+        assert_memory_equal(alone, together, rows[r] * N_OUT * sizeof *alone);
+    }
+    phi3_backend_cpu.matrix_free(matrix);
+    test_free(x);
+    test_free(alone);
+    test_free(together);
+    test_free((void *)w.data);
+}
+
+/* A row of a product is the same, to the bit, alone and among others: what a cache holds does not
+ * depend on how it was filled. */
 static void rows_do_not_matter(void **state)
 {
     (void)state;
     random_state = 7;
-    const phi3_dtype dtypes[] = {PHI3_Q4_0, PHI3_Q4_1,   PHI3_Q5_0,  PHI3_Q5_1,
-                                 PHI3_Q8_0, PHI3_Q3_K,   PHI3_Q4_K,  PHI3_Q5_K,
-                                 PHI3_Q6_K, PHI3_IQ4_NL, PHI3_IQ4_XS};
-    const size_t rows[] = {2, 3, 4, 5, 40};
-    enum { N_OUT = 35, MOST = 40 };
-    for (size_t d = 0; d < COUNT(dtypes); d++) {
-        size_t n_columns = phi3_dtype_traits(dtypes[d])->block_size == 32 ? 32 * 27 : 768;
-        phi3_tensor w = random_tensor(dtypes[d], N_OUT, n_columns, 0);
-        phi3_matrix *matrix = NULL;
-        assert_int_equal(
-            phi3_backend_cpu.matrix_create(&w, 1, PHI3_COMPUTE_MIXED, NULL, &matrix, NULL),
-            PHI3_OK);
-        float *x = random_floats(MOST * n_columns);
-        float *alone = test_malloc(MOST * N_OUT * sizeof *alone);
-        float *together = test_malloc(MOST * N_OUT * sizeof *together);
-        for (size_t r = 0; r < MOST; r++)
-            run_linear(&phi3_backend_cpu, matrix, 1, x + r * n_columns, 1, alone + r * N_OUT);
-        for (size_t r = 0; r < COUNT(rows); r++) {
-            run_linear(&phi3_backend_cpu, matrix, 2, x, rows[r], together);
-            assert_memory_equal(alone, together, rows[r] * N_OUT * sizeof *alone);
+    const size_t columns[] = {1, 37, 64, 800, 1000}; /* of floats: whole vectors and parts */
+    for (size_t d = 0; d < COUNT(all_dtypes); d++) {
+        size_t block = phi3_dtype_traits(all_dtypes[d])->block_size;
+        for (int exact = 0; exact < 2; exact++) {
+            phi3_compute compute = exact ? PHI3_COMPUTE_FLOAT32 : PHI3_COMPUTE_MIXED;
+            for (size_t i = 0; block == 1 && i < COUNT(columns); i++)
+                check_rows_do_not_matter(all_dtypes[d], columns[i], compute);
+            if (block > 1)
+                check_rows_do_not_matter(all_dtypes[d], block == 32 ? 32 * 27 : 768, compute);
         }
-        phi3_backend_cpu.matrix_free(matrix);
-        test_free(x);
-        test_free(alone);
-        test_free(together);
-        test_free((void *)w.data);
     }
 }
 

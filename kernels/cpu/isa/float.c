@@ -1,95 +1,98 @@
 /*
- * float.c - float32 products of a few rows, and float32 to bfloat16.
+ * float.c - products of float rows with a few rows of activations, and float32 to bfloat16.
  *
- * In: rows w, of float32 or 16-bit floats, and x. Out: y[r][o] = x[r] . w[o]. Tiles of rows keep
- * their sums in registers.
+ * In: rows w, as they are stored, and x. Out: y[r][o] = x[r] . w[o]. Tiles of rows keep their sums
+ * in registers; units.h has the order of the sums. With one row of x, a strip of four rows of w is
+ * what the memory delivers best here: fetching ahead by hand made it slower.
  */
 #include "kernels.h"
-#include "simd.h"
+#include "units.h"
 
 enum {
     W_TILE = 4,
     X_TILE = VECTOR_BYTES == 64 ? 4 : 2 /* as many sums as there are registers for */
 };
 
-/* Element i and the vector that starts there, of a row of any dtype. */
-INLINE float element_at(phi3_dtype dtype, const char *row, size_t i)
+typedef struct strip {
+    phi3_dtype dtype;
+    const char *w; /* its rows, w_bytes apart */
+    size_t w_bytes;
+    phi3_dtype x_dtype; /* BF16: products of bfloat16 */
+    size_t n_columns;
+    float *y; /* the strip's columns */
+    size_t y_stride;
+} strip;
+
+INLINE void add_units(const strip *s, size_t n_w, const char *x, size_t x_bytes, size_t n_x,
+                      size_t column, size_t n_columns, floats sum[X_TILE][W_TILE])
 {
-    if (dtype == PHI3_F32)
-        return phi3_load_f32(row + 4 * i);
-    return dtype == PHI3_F16 ? phi3_load_f16(row + 2 * i) : phi3_load_bf16(row + 2 * i);
+    bool bfloat16 = s->x_dtype == PHI3_BF16;
+    floats w[W_TILE];
+    for (size_t o = 0; o < n_w; o++)
+        w[o] =
+            load_units_up_to(s->dtype, bfloat16,
+                             s->w + o * s->w_bytes + column * element_bytes(s->dtype), n_columns);
+    for (size_t r = 0; r < n_x; r++) {
+        floats units = load_units_up_to(
+            s->x_dtype, bfloat16, x + r * x_bytes + column * element_bytes(s->x_dtype), n_columns);
+        for (size_t o = 0; o < n_w; o++)
+            sum[r][o] = multiply_add_units(bfloat16, w[o], units, sum[r][o]);
+    }
 }
 
-INLINE floats lanes_at(phi3_dtype dtype, const char *row, size_t i)
-{
-    if (dtype == PHI3_F32)
-        return load(row + 4 * i);
-    return dtype == PHI3_F16 ? load_float16(row + 2 * i) : load_bfloat16(row + 2 * i);
-}
-
-/* One tile; dtype, n_w and n_x are known to the compiler. */
-INLINE void multiply_tile(phi3_dtype dtype, const char *w, size_t w_bytes, size_t n_w,
-                          const float *x, size_t x_stride, size_t n_x, size_t n_columns, bool add,
-                          float *y, size_t y_stride)
+/* One tile; the dtypes, n_w and n_x are known to the compiler. */
+INLINE void multiply_tile(const strip *s, size_t n_w, const char *x, size_t x_bytes, size_t n_x,
+                          float *y)
 {
     floats sum[X_TILE][W_TILE] = {{{0}}};
-    size_t i = 0;
-    for (; i + LANES <= n_columns; i += LANES) {
-        floats w_lanes[W_TILE];
+    size_t i = 0, step = columns_of_vector(s->x_dtype == PHI3_BF16);
+    for (; i + step <= s->n_columns; i += step)
+        add_units(s, n_w, x, x_bytes, n_x, i, step, sum);
+    if (i < s->n_columns)
+        add_units(s, n_w, x, x_bytes, n_x, i, s->n_columns - i, sum);
+    for (size_t r = 0; r < n_x; r++)
         for (size_t o = 0; o < n_w; o++)
-            w_lanes[o] = lanes_at(dtype, w + o * w_bytes, i);
-        for (size_t r = 0; r < n_x; r++) {
-            floats x_lanes = load(x + r * x_stride + i);
-            for (size_t o = 0; o < n_w; o++)
-                sum[r][o] = multiply_add(x_lanes, w_lanes[o], sum[r][o]);
-        }
-    }
-    for (size_t r = 0; r < n_x; r++) {
-        for (size_t o = 0; o < n_w; o++) {
-            float total = sum_lanes(sum[r][o]);
-            for (size_t j = i; j < n_columns; j++)
-                total += x[r * x_stride + j] * element_at(dtype, w + o * w_bytes, j);
-            y[r * y_stride + o] = add ? y[r * y_stride + o] + total : total;
-        }
-    }
+            y[r * s->y_stride + o] = sum_units(sum[r][o]);
 }
 
 /* All of x with n_w weight rows. */
-INLINE void multiply_strip(phi3_dtype dtype, const char *w, size_t w_bytes, size_t n_w,
-                           const phi3_float_rows *x, size_t n_columns, bool add, float *y,
-                           size_t y_stride)
+INLINE void multiply_strip(const strip *s, size_t n_w, const phi3_float_rows *x)
 {
-    const float *x_row = x->data;
-    size_t r = 0;
+    size_t x_bytes = x->stride * element_bytes(s->x_dtype), r = 0;
+    const char *rows = x->data;
     for (; r + X_TILE <= x->n_rows; r += X_TILE)
-        multiply_tile(dtype, w, w_bytes, n_w, x_row + r * x->stride, x->stride, X_TILE, n_columns,
-                      add, y + r * y_stride, y_stride);
+        multiply_tile(s, n_w, rows + r * x_bytes, x_bytes, X_TILE, s->y + r * s->y_stride);
     for (; r < x->n_rows; r++)
-        multiply_tile(dtype, w, w_bytes, n_w, x_row + r * x->stride, x->stride, 1, n_columns, add,
-                      y + r * y_stride, y_stride);
+        multiply_tile(s, n_w, rows + r * x_bytes, x_bytes, 1, s->y + r * s->y_stride);
 }
 
-INLINE void multiply(phi3_dtype dtype, const phi3_float_rows *w, const phi3_float_rows *x,
-                     size_t n_columns, bool add, float *y, size_t y_stride)
+INLINE void multiply(phi3_dtype dtype, phi3_dtype x_dtype, const phi3_float_rows *w,
+                     const phi3_float_rows *x, size_t n_columns, float *y, size_t y_stride)
 {
-    size_t w_bytes = w->stride * (dtype == PHI3_F32 ? sizeof(float) : sizeof(uint16_t)), o = 0;
-    const char *w_row = w->data;
-    for (; o + W_TILE <= w->n_rows; o += W_TILE)
-        multiply_strip(dtype, w_row + o * w_bytes, w_bytes, W_TILE, x, n_columns, add, y + o,
-                       y_stride);
-    for (; o < w->n_rows; o++)
-        multiply_strip(dtype, w_row + o * w_bytes, w_bytes, 1, x, n_columns, add, y + o, y_stride);
+    strip s = {dtype, w->data, w->stride * element_bytes(dtype), x_dtype, n_columns, y, y_stride};
+    size_t left = w->n_rows;
+    for (; left >= W_TILE; left -= W_TILE, s.w += W_TILE * s.w_bytes, s.y += W_TILE)
+        multiply_strip(&s, W_TILE, x);
+    for (; left > 0; left--, s.w += s.w_bytes, s.y++)
+        multiply_strip(&s, 1, x);
 }
 
 void ISA_NAME(phi3_float_product)(const phi3_float_rows *w, const phi3_float_rows *x,
-                                  size_t n_columns, bool add, float *y, size_t y_stride)
+                                  size_t n_columns, float *y, size_t y_stride)
 {
-    if (w->dtype == PHI3_F32)
-        multiply(PHI3_F32, w, x, n_columns, add, y, y_stride);
-    else if (w->dtype == PHI3_F16)
-        multiply(PHI3_F16, w, x, n_columns, add, y, y_stride);
+#if defined(__AVX512BF16__)
+    if (x->dtype == PHI3_BF16 && w->dtype == PHI3_BF16)
+        multiply(PHI3_BF16, PHI3_BF16, w, x, n_columns, y, y_stride);
+    else if (x->dtype == PHI3_BF16)
+        multiply(PHI3_F16, PHI3_BF16, w, x, n_columns, y, y_stride);
     else
-        multiply(PHI3_BF16, w, x, n_columns, add, y, y_stride);
+#endif
+        if (w->dtype == PHI3_F32)
+        multiply(PHI3_F32, PHI3_F32, w, x, n_columns, y, y_stride);
+    else if (w->dtype == PHI3_F16)
+        multiply(PHI3_F16, PHI3_F32, w, x, n_columns, y, y_stride);
+    else
+        multiply(PHI3_BF16, PHI3_F32, w, x, n_columns, y, y_stride);
 }
 
 void ISA_NAME(phi3_to_bfloat16)(const float *x, size_t count, uint16_t *out)

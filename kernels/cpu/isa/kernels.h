@@ -23,8 +23,17 @@ phi3_panel_product ISA_NAME(phi3_product_q4_0), ISA_NAME(phi3_product_q4_1),
 
 /* float.c */
 void ISA_NAME(phi3_float_product)(const phi3_float_rows *w, const phi3_float_rows *x,
-                                  size_t n_columns, bool add, float *y, size_t y_stride);
+                                  size_t n_columns, float *y, size_t y_stride);
 void ISA_NAME(phi3_to_bfloat16)(const float *x, size_t count, uint16_t *out);
+
+/* float_panel.c */
+void ISA_NAME(phi3_pack_float_panel)(const phi3_float_rows *w, bool bfloat16, size_t n_columns,
+                                     size_t n_steps, float *panel);
+void ISA_NAME(phi3_spread_row)(const float *x, bool bfloat16, size_t n_columns, size_t n_steps,
+                               float *out);
+void ISA_NAME(phi3_float_panel_product)(const float *panel, bool bfloat16, size_t n_steps,
+                                        const float *x, size_t n_rows, size_t n_out, float *y,
+                                        size_t y_stride);
 
 /* rows.c */
 void ISA_NAME(phi3_add_rms_norm)(float *x, const float *delta, const float *weight, float epsilon,

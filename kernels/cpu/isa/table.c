@@ -1,5 +1,6 @@
 /* table.c - the kernels of one level as a table. */
 #include "kernels.h"
+#include "simd.h"
 
 const phi3_cpu_kernels ISA_NAME(phi3_cpu_kernels) = {
     .dequantize_row = ISA_NAME(phi3_dequantize_row),
@@ -21,6 +22,10 @@ const phi3_cpu_kernels ISA_NAME(phi3_cpu_kernels) = {
             [PHI3_IQ4_XS] = ISA_NAME(phi3_product_iq4_xs),
         },
     .float_product = ISA_NAME(phi3_float_product),
+    .float_lanes = LANES,
+    .pack_float_panel = ISA_NAME(phi3_pack_float_panel),
+    .spread_row = ISA_NAME(phi3_spread_row),
+    .float_panel_product = ISA_NAME(phi3_float_panel_product),
     .to_bfloat16 = ISA_NAME(phi3_to_bfloat16),
     .add_rms_norm = ISA_NAME(phi3_add_rms_norm),
     .swiglu = ISA_NAME(phi3_swiglu),

@@ -1,0 +1,115 @@
+/*
+ * units.h - what the float products multiply: units of 32 bits, one in each lane.
+ *
+ * A unit is one column in float32 or, in products of bfloat16, two neighbouring columns. A product
+ * adds the units of a row lane by lane, and then the lanes by halves:
+ *
+ *     lane j of acc = units j, j + LANES, j + 2 LANES, ...      one after the other
+ *     acc = acc[low half] + acc[high half]                      until one lane is left
+ *
+ * Whatever computes a product keeps to this order, so that its result is the same to the bit.
+ */
+#ifndef PHI3_ISA_UNITS_H
+#define PHI3_ISA_UNITS_H
+
+#include "kernels/formats.h"
+#include "simd.h"
+
+INLINE size_t columns_of_vector(bool bfloat16)
+{
+    return bfloat16 ? 2 * LANES : LANES;
+}
+
+INLINE size_t element_bytes(phi3_dtype dtype)
+{
+    return dtype == PHI3_F32 ? sizeof(float) : sizeof(uint16_t);
+}
+
+/* Two runs of columns, rounded to bfloat16. Only levels with products of bfloat16 ask for it. */
+INLINE floats join_bfloat16(floats first, floats second)
+{
+#if defined(__AVX512BF16__)
+    return (floats)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
+#else
+    (void)second;
+    return first;
+#endif
+}
+
+INLINE floats load_columns(phi3_dtype dtype, const char *from)
+{
+    if (dtype == PHI3_F32)
+        return load(from);
+    return dtype == PHI3_F16 ? load_float16(from) : load_bfloat16(from);
+}
+
+/* A vector of units from columns of any dtype; in bfloat16 they are rounded where need be. */
+INLINE floats load_units(phi3_dtype dtype, bool bfloat16, const char *from)
+{
+    if (!bfloat16)
+        return load_columns(dtype, from);
+    if (dtype == PHI3_BF16)
+        return load(from);
+    return join_bfloat16(load_columns(dtype, from),
+                         load_columns(dtype, from + LANES * element_bytes(dtype)));
+}
+
+/* The same of n_columns columns, which may be fewer than a vector has: zeros follow. */
+INLINE floats load_units_up_to(phi3_dtype dtype, bool bfloat16, const char *from, size_t n_columns)
+{
+    if (n_columns >= columns_of_vector(bfloat16))
+        return load_units(dtype, bfloat16, from);
+    char padded[2 * VECTOR_BYTES] = {0};
+    memcpy(padded, from, n_columns * element_bytes(dtype));
+    return load_units(dtype, bfloat16, padded);
+}
+
+/* The unit at `from` in every lane. */
+INLINE floats repeat_unit(const float *from)
+{
+    int32_t unit;
+    memcpy(&unit, from, sizeof unit);
+    return (floats)(unit - (ints){0});
+}
+
+INLINE floats multiply_add_units(bool bfloat16, floats a, floats b, floats sum)
+{
+#if defined(__AVX512BF16__)
+    if (bfloat16)
+        return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+#endif
+    (void)bfloat16;
+    return multiply_add(a, b, sum);
+}
+
+/* The sum over the lanes, by halves. */
+INLINE float sum_units(floats sum)
+{
+    for (int half = LANES / 2; half; half /= 2) {
+        ints other;
+        for (int i = 0; i < LANES; i++)
+            other[i] = (i + half) % LANES;
+        sum += __builtin_shuffle(sum, other);
+    }
+    return sum[0];
+}
+
+/* LANES rows of LANES lanes, turned. */
+INLINE void transpose(floats rows[LANES])
+{
+    ints low, high;
+    for (int i = 0; i < LANES; i++) {
+        low[i] = i / 2 + i % 2 * LANES;
+        high[i] = low[i] + LANES / 2;
+    }
+    for (int step = 1; step < LANES; step *= 2) {
+        floats next[LANES];
+        for (int i = 0; i < LANES / 2; i++) {
+            next[2 * i] = __builtin_shuffle(rows[i], rows[i + LANES / 2], low);
+            next[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + LANES / 2], high);
+        }
+        memcpy(rows, next, sizeof next);
+    }
+}
+
+#endif
