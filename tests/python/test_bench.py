@@ -13,6 +13,7 @@ from phi3.bench import command, plot, table
 from phi3.bench.bounds import Cost, Machine, decode_bound, operand_of, prefill_bound
 from phi3.bench.engines import PEERS, check_importable
 from phi3.bench.plan import Run, make_plan
+from phi3.bench.result import summarised
 from phi3.errors import FileAccessError, InvalidArgumentError, MissingPackageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -174,18 +175,42 @@ def test_every_measure_has_samples_and_a_median(result):
         assert row["medians"] == {"phi3": pytest.approx((first + second) / 2)}
     for name in speeds:
         row = measures[name]
-        assert row["of_bound"] == pytest.approx(row["medians"]["phi3"] / row["bound"])
+        first, second = (s / b for s, b in zip(row["samples"]["phi3"], row["bounds"], strict=True))
+        assert row["of_bound"] == pytest.approx((first + second) / 2)
     assert measures["first_token_s"]["medians"]["phi3"] > measures["load_s"]["medians"]["phi3"]
     assert 5e6 < measures["peak_memory_bytes"]["medians"]["phi3"] < 1e9
 
 
-def test_bounds_are_those_of_the_peaks_in_the_same_result(result):
+def test_bounds_are_those_of_the_peaks_in_the_same_round(model):
+    answer = run(model, "--json", "--repeat", 1, *SMALL)
+    result = json.loads(answer.stdout)
     cost, machine = Cost(**result["cost"]), Machine.of(result["peaks"])
     rows = {row["measure"]: row for row in result["measures"]}
-    assert rows["prefill of 8"]["bound"] == pytest.approx(prefill_bound(cost, machine, 8))
+    assert rows["prefill of 8"]["bounds"] == [pytest.approx(prefill_bound(cost, machine, 8))]
     deep = rows["decode, depth 24"]
     assert deep["mean_depth"] == 25 + 2.5
     assert deep["bound"] == pytest.approx(decode_bound(cost, machine, 27.5, 1))
+
+
+def test_medians_ratios_and_shares():
+    samples = {"phi3": [10.0, 30.0, 20.0], "llama.cpp": [5.0, 50.0, 10.0]}
+    row = summarised({"samples": samples, "bounds": [20.0, 40.0, 80.0]})
+    assert row["medians"] == {"phi3": 20.0, "llama.cpp": 10.0} and row["ratios"] == {"llama.cpp": 2}
+    assert row["bound"] == 40.0 and row["of_bound"] == 0.5  # of 0.5, 0.75, 0.25
+    assert summarised({"samples": samples, "bounds": []})["of_bound"] is None
+
+
+def test_results_are_joined(result, tmp_path):
+    files = [tmp_path / "1.json", tmp_path / "2.json"]
+    for file in files:
+        file.write_text(json.dumps(result))
+    command = [sys.executable, str(ROOT / "tests/bench/join.py"), *map(str, files), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    both = json.loads(done.stdout)
+    assert both["rounds"] == 4
+    for one, two in zip(result["measures"], both["measures"], strict=True):
+        assert two["samples"]["phi3"] == 2 * one["samples"]["phi3"]
+        assert two["medians"] == one["medians"]
 
 
 def test_the_table(result):
@@ -340,7 +365,7 @@ def test_the_launcher_goes_before_every_engine(model, tmp_path):
     answer = run(model, "--launcher", launcher, *arguments)
     assert answer.returncode == 0
     started = [Path(line.split()[0]).name for line in log.read_text().splitlines()]
-    assert started == ["measure_peaks.py", "run_engine.py"] * 2
+    assert started == ["run_engine.py"] * 2
 
 
 def children(pid: int) -> list[str]:

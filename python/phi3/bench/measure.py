@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .child import messages
-from .engines import PEAKS, RUN_ENGINE
+from .engines import RUN_ENGINE
 from .plan import Measure, Run
 
 LOADING = ("load_s", "first_token_s", "peak_memory_bytes")
@@ -37,24 +37,18 @@ class Bench:
     rounds: int
     threads: int
     launcher: list[str]  # goes before the commands of all engines
-    peaks: list[dict[str, float]] = field(default_factory=list)
+    peaks: list[dict[str, float]] = field(default_factory=list)  # of the machine, each round's
 
     @property
     def n_steps(self) -> int:
         """How often `tick` will be called."""
-        return self.rounds * (1 + len(self.engines) * (1 + len(self.runs)))
+        return self.rounds * len(self.engines) * (1 + len(self.runs))
 
     def run(self, tick: Callable[[str], None]) -> None:
         """Measures everything; `tick` hears of every step that is done."""
         for _ in range(self.rounds):
-            self._measure_peaks()
-            tick("the peaks of the machine")
             for engine in self.engines:
                 self._run_engine(engine, tick)
-
-    def _measure_peaks(self) -> None:
-        command = [*self.launcher, sys.executable, str(PEAKS)]
-        self.peaks += messages("the peaks of the machine", command, {"threads": self.threads})
 
     def _run_engine(self, engine: Engine, tick: Callable[[str], None]) -> None:
         settings = {
@@ -72,6 +66,7 @@ class Bench:
                 tick(f"{engine.name} has loaded")
             elif "done" in message:
                 self._note_loading(engine, message["done"])
+                self.peaks += message["done"]["peaks"]
             else:
                 run = next(runs)
                 tick(f"{engine.name}: {run.tokens} tokens and {run.new} new ones")

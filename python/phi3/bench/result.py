@@ -19,10 +19,11 @@ UNITS = {"load_s": "s", "first_token_s": "s", "peak_memory_bytes": "bytes"}
 def result_of(bench: Bench) -> dict[str, Any]:
     """Everything that was measured. Times, rates and memory are medians over the rounds."""
     first = bench.engines[0]
-    peaks = _median(bench.peaks)
-    machine = Machine.of(peaks)
     cost = Cost.of(first.facts)
-    speeds = [_speed(m, bench.engines, cost, machine) for m in bench.measures if _was_run(m, first)]
+    machines = [Machine.of(peaks) for peaks in bench.peaks]
+    speeds = [
+        _speed(m, bench.engines, cost, machines) for m in bench.measures if _was_run(m, first)
+    ]
     if not speeds:
         raise InvalidArgumentError(f"{first.model} has no room for as many tokens as are asked for")
     return {
@@ -31,11 +32,29 @@ def result_of(bench: Bench) -> dict[str, Any]:
         "threads": bench.threads,
         "rounds": bench.rounds,
         "engines": {engine.name: _about(engine) for engine in bench.engines},
-        "peaks": peaks,
+        "peaks": {n: statistics.median(p[n] for p in bench.peaks) for n in bench.peaks[0]},
         "cost": vars(cost),
         "left_out": [m.title for m in bench.measures if not _was_run(m, first)],
-        "measures": speeds + [_loading(name, bench.engines) for name in LOADING],
+        "measures": [summarised(row) for row in speeds + _loading(bench.engines)],
     }
+
+
+def summarised(row: dict[str, Any]) -> dict[str, Any]:
+    """A measure with what follows from its samples and bounds, both in the order of the rounds.
+
+    `ratios` are phi3's median over another engine's; more is better for rates only. `of_bound` is
+    the median of the rounds' own shares: what a shared machine allows changes.
+    """
+    samples, bounds = row["samples"], row["bounds"]
+    medians = {name: statistics.median(values) for name, values in samples.items() if values}
+    row = {
+        **row,
+        "medians": medians,
+        "ratios": {name: medians["phi3"] / m for name, m in medians.items() if name != "phi3"},
+        "bound": statistics.median(bounds) if bounds else None,
+    }
+    shares = [sample / bound for sample, bound in zip(samples["phi3"], bounds, strict=False)]
+    return row | {"of_bound": statistics.median(shares) if shares else None}
 
 
 def _was_run(measure: Measure, engine: Engine) -> bool:
@@ -43,42 +62,42 @@ def _was_run(measure: Measure, engine: Engine) -> bool:
     return measure.run in engine.answers
 
 
-def _median(samples: list[dict[str, float]]) -> dict[str, float]:
-    return {name: statistics.median(sample[name] for sample in samples) for name in samples[0]}
-
-
 def _about(engine: Engine) -> dict[str, Any]:
     facts = {name: value for name, value in engine.facts.items() if name not in LOADING}
     return {"model": Path(engine.model).name, **facts}
 
 
-def _speed(measure: Measure, engines: list[Engine], cost: Cost, machine: Machine) -> dict[str, Any]:
-    if measure.kind == "prefill":
-        bound = prefill_bound(cost, machine, measure.run.tokens)
-    else:
-        bound = decode_bound(cost, machine, measure.mean_depth, measure.run.sequences)
-    row = {
+def _speed(
+    measure: Measure, engines: list[Engine], cost: Cost, machines: list[Machine]
+) -> dict[str, Any]:
+    def bound(machine: Machine) -> float | None:
+        if measure.kind == "prefill":
+            return prefill_bound(cost, machine, measure.run.tokens)
+        return decode_bound(cost, machine, measure.mean_depth, measure.run.sequences)
+
+    bounds = [bound(machine) for machine in machines]
+    return {
         "measure": measure.title,
         "kind": measure.kind,
         "tokens": measure.tokens,
         "sequences": measure.run.sequences,
         "mean_depth": measure.mean_depth if measure.kind == "decode" else None,
         "unit": "tokens/s",
-        **_compared(
-            {e.name: [measure.rate(a) for a in e.answers.get(measure.run, [])] for e in engines}
-        ),
-        "bound": bound,
+        "samples": {
+            e.name: [measure.rate(a) for a in e.answers.get(measure.run, [])] for e in engines
+        },
+        "bounds": [] if None in bounds else bounds,
     }
-    return row | {"of_bound": row["medians"]["phi3"] / bound if bound else None}
 
 
-def _loading(name: str, engines: list[Engine]) -> dict[str, Any]:
-    compared = _compared({engine.name: engine.loading[name] for engine in engines})
-    return {"measure": name, "kind": "loading", "unit": UNITS[name], **compared}
-
-
-def _compared(samples: dict[str, list[float]]) -> dict[str, Any]:
-    """`ratios` are phi3's median over another engine's; more is better for rates only."""
-    medians = {name: statistics.median(values) for name, values in samples.items() if values}
-    ratios = {name: medians["phi3"] / value for name, value in medians.items() if name != "phi3"}
-    return {"medians": medians, "ratios": ratios, "samples": samples}
+def _loading(engines: list[Engine]) -> list[dict[str, Any]]:
+    return [
+        {
+            "measure": name,
+            "kind": "loading",
+            "unit": UNITS[name],
+            "samples": {engine.name: engine.loading[name] for engine in engines},
+            "bounds": [],
+        }
+        for name in LOADING
+    ]

@@ -9,7 +9,6 @@ from pathlib import Path
 from ...errors import MissingPackageError
 
 RUN_ENGINE = Path(__file__).parent / "run_engine.py"
-PEAKS = Path(__file__).parent / "measure_peaks.py"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import phi3
@@ -17,6 +18,7 @@ SHAPE = (
 
 class Engine:
     def __init__(self, settings: dict[str, Any]) -> None:
+        self.threads = settings["threads"]
         self.model = phi3.AutoModelForCausalLM.from_pretrained(
             settings["model"], n_threads=settings["threads"], **settings["options"]
         )
@@ -35,6 +37,9 @@ class Engine:
             "kv_token_bytes": self.core.kv_token_bytes,
             **{name: config[name] for name in SHAPE},
         }
+
+    def peaks(self) -> list[dict[str, float]]:
+        return [dataclasses.asdict(phi3.measure_peaks(n_threads=self.threads))]
 
     def run(self, prompts: list[list[int]], n_new: int) -> tuple[float, float]:
         generation = _phi3.Generation(self.core, prompts, max_new_tokens=n_new + 1)

@@ -24,6 +24,9 @@ class Engine:
         versions = f"{transformers.__version__}, torch {torch.__version__}"
         return {"version": versions, "settings": f"{dtype}, sdpa"}
 
+    def peaks(self) -> list[dict[str, float]]:
+        return []
+
     @torch.inference_mode()
     def run(self, prompts: list[list[int]], n_new: int) -> tuple[float, float]:
         tokens = torch.tensor(prompts)
