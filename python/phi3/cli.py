@@ -116,9 +116,10 @@ def tokenize(options: argparse.Namespace) -> None:
 
 def quantize(options: argparse.Namespace) -> None:
     """Writes a model as a GGUF file."""
+    from .log import logger
     from .saving import quantize as write
 
-    logging.getLogger("phi3").setLevel(logging.WARNING)  # of accuracy that is lost
+    logger.setLevel(logging.WARNING)  # of accuracy that is lost
     write(
         options.model,
         options.out,

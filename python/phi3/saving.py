@@ -6,7 +6,10 @@ import os
 import shutil
 from pathlib import Path
 
-from . import _phi3
+from . import (
+    _phi3,
+    log,  # noqa: F401  (the library's warnings go to the logger "phi3")
+)
 from .hub import resolve
 from .progress import ProgressBar
 
