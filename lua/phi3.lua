@@ -21,10 +21,12 @@ if not ok then
 end
 
 local calls = require "phi3.calls"
+local engines = require "phi3.engine"
 local generation = require "phi3.generation"
 local models = require "phi3.model"
 local pipelines = require "phi3.pipeline"
 local random = require "phi3.random"
+local saving = require "phi3.saving"
 local streamers = require "phi3.streamers"
 local tokenizers = require "phi3.tokenizer"
 
@@ -33,9 +35,11 @@ local phi3 = {
   null = core.null, -- cjson.null and ngx.null are the same value
   AutoModelForCausalLM = models.AutoModelForCausalLM,
   AutoTokenizer = tokenizers.AutoTokenizer,
+  Engine = engines.Engine,
   GenerationConfig = generation.GenerationConfig,
   TextStreamer = streamers.TextStreamer,
   pipeline = pipelines.pipeline,
+  quantize = saving.quantize,
   random = random,
   manual_seed = random.manual_seed,
   set_seed = random.set_seed,
@@ -49,6 +53,12 @@ phi3.Cache = calls.protect(function(model)
     calls.misuse("Cache(): a model expected, got %s", type(model))
   end
   return (calls.check(core.cache(model.core)))
+end)
+
+--- What the CPU can do at best, all threads together: GB/s read, GFLOP/s by element type. Takes some 1.5
+-- seconds. options: n_threads.
+phi3.measure_peaks = calls.protect(function(options)
+  return (calls.check(core.measure_peaks(options)))
 end)
 
 --- What this installation is and what it runs on: version, Lua, backends (and why one is not

@@ -175,6 +175,9 @@ void phi3_lua_add_json(lua_State *L);
 void phi3_lua_add_logits(lua_State *L);
 
 int phi3_lua_model_new(lua_State *L);
+int phi3_lua_model_save(lua_State *L);
+int phi3_lua_quantize(lua_State *L);
+int phi3_lua_make_directory(lua_State *L);
 int phi3_lua_tokenizer_new(lua_State *L);
 int phi3_lua_cache_new(lua_State *L);
 int phi3_lua_generation_new(lua_State *L);

@@ -20,6 +20,8 @@ static const phi3_lua_field load_fields[] = {
     {"compute_dtype", PHI3_LUA_STRING, offsetof(load_options, model.compute_dtype), 0},
     {"kv_cache_dtype", PHI3_LUA_STRING, offsetof(load_options, model.kv_cache_dtype), 0},
     {"n_threads", PHI3_LUA_INT, offsetof(load_options, model.n_threads), 0},
+    {"packed_dir", PHI3_LUA_STRING, offsetof(load_options, model.packed_dir), 0},
+    {"quantization", PHI3_LUA_STRING, offsetof(load_options, model.quantization), 0},
     {"progress", PHI3_LUA_FUNCTION, offsetof(load_options, progress), 0},
     {NULL, 0, 0, 0},
 };
@@ -186,9 +188,27 @@ static int device(lua_State *L)
     return 1;
 }
 
+static int compute_dtype(lua_State *L)
+{
+    lua_pushstring(L, phi3_model_compute_dtype(model_of(L)));
+    return 1;
+}
+
+static int kv_cache_dtype(lua_State *L)
+{
+    lua_pushstring(L, phi3_model_kv_cache_dtype(model_of(L)));
+    return 1;
+}
+
 static const luaL_Reg methods[] = {
-    {"forward", forward}, {"config", config}, {"generation_config", generation_config},
-    {"device", device},   {NULL, NULL},
+    {"forward", forward},
+    {"save", phi3_lua_model_save},
+    {"config", config},
+    {"generation_config", generation_config},
+    {"device", device},
+    {"compute_dtype", compute_dtype},
+    {"kv_cache_dtype", kv_cache_dtype},
+    {NULL, NULL},
 };
 
 const phi3_lua_type phi3_lua_model_type = {"phi3.Model", release, methods, NULL};

@@ -63,6 +63,42 @@ static int default_threads(lua_State *L)
     return 1;
 }
 
+static const phi3_lua_field peaks_fields[] = {
+    {"n_threads", PHI3_LUA_INT, offsetof(phi3_peaks, n_threads), 0},
+    {"read", PHI3_LUA_NUMBER, offsetof(phi3_peaks, read), 0},
+    {"product_f32", PHI3_LUA_NUMBER, offsetof(phi3_peaks, product_f32), 0},
+    {"product_bf16", PHI3_LUA_NUMBER, offsetof(phi3_peaks, product_bf16), 0},
+    {"product_int8", PHI3_LUA_NUMBER, offsetof(phi3_peaks, product_int8), 0},
+    {"units_f32", PHI3_LUA_NUMBER, offsetof(phi3_peaks, units_f32), 0},
+    {"units_bf16", PHI3_LUA_NUMBER, offsetof(phi3_peaks, units_bf16), 0},
+    {"units_int8", PHI3_LUA_NUMBER, offsetof(phi3_peaks, units_int8), 0},
+    {NULL, 0, 0, 0},
+};
+
+static const phi3_lua_field measure_fields[] = {
+    {"n_threads", PHI3_LUA_INT, offsetof(phi3_run_options, n_threads), 0},
+    {NULL, 0, 0, 0},
+};
+
+/* measure_peaks(options) -> the fields of phi3_peaks */
+static int measure_peaks(lua_State *L)
+{
+    phi3_error error;
+    phi3_peaks peaks;
+    phi3_run_options options = {0};
+    if (!phi3_lua_read_options(L, 1, "measure_peaks()", measure_fields, &options, &error))
+        return phi3_lua_fail(L, error.code, &error);
+    phi3_lua_call call = phi3_lua_call_begin(L, 0);
+    options.interrupt = phi3_lua_interrupt;
+    options.interrupt_data = &call;
+    phi3_status status = phi3_measure_peaks(&options, &peaks, &error);
+    phi3_lua_call_end(&call);
+    if (status != PHI3_OK)
+        return phi3_lua_fail(L, status, &error);
+    phi3_lua_push_fields(L, peaks_fields, &peaks);
+    return 1;
+}
+
 /* closest(name, names) -> the one of `names` that `name` may have been meant for, or nil */
 static int closest(lua_State *L)
 {
@@ -92,6 +128,9 @@ static const luaL_Reg functions[] = {
     {"backends", backends},
     {"cpu_isa", cpu_isa},
     {"default_threads", default_threads},
+    {"measure_peaks", measure_peaks},
+    {"quantize", phi3_lua_quantize},
+    {"make_directory", phi3_lua_make_directory},
     {"closest", closest},
     {NULL, NULL},
 };

@@ -12,7 +12,7 @@ local M = {}
 -- Arguments of generate() that are no generation settings.
 local OWN = {
   "generation_config", "input_ids", "attention_mask", "past_key_values", "streamer", "tokenizer",
-  "trust_remote_code", "interrupt", "n_threads",
+  "trust_remote_code", "interrupt", "n_threads", "output_timings",
 }
 
 -- Those of transformers that this version does not have, and those that phi3 will not have.
@@ -216,6 +216,8 @@ function M.begin(model, inputs, args)
   refuse_streaming_beams(args, passed)
   local config = generation.prepare(model.generation_config, passed, args)
   refuse_unknown(args)
+  local wants_timings = calls.optional(args.output_timings)
+  config.return_dict_in_generate = config.return_dict_in_generate or wants_timings
   local prompt = read_prompt(inputs, args, config)
   local tokenizer = calls.optional(args.tokenizer)
   local caches = calls.optional(args.past_key_values)
@@ -232,7 +234,8 @@ function M.begin(model, inputs, args)
       n_threads = calls.optional(args.n_threads),
     }))
   return {
-    run = run, prompt = prompt, config = config, interrupt = calls.optional(args.interrupt),
+    run = run, prompt = prompt, config = config, wants_timings = wants_timings,
+    interrupt = calls.optional(args.interrupt),
     cache = calls.optional(args.past_key_values) or (caches and caches[1]),
     streamer = calls.optional(args.streamer),
   }
@@ -301,17 +304,18 @@ end
 -- attention_mask: 0 where a row is padded. past_key_values: a cache (one for each row): what it has in
 -- common with the row is not computed again, and it holds the result afterwards. streamer: its
 -- put(tokens) gets the prompt, then every token; then finish(). tokenizer: needed for stop_strings.
--- interrupt: a function that is asked every 20 ms whether to stop. The rest are generation settings.
+-- interrupt: a function that is asked every 20 ms whether to stop. output_timings: how many tokens were
+-- computed, reused and chosen, in how many seconds. The rest are generation settings.
 --
 -- Returns the rows with their prompts and new tokens, or {sequences = , scores = , logits = ,
--- past_key_values = } when return_dict_in_generate is set.
+-- past_key_values = , timings = } when return_dict_in_generate or output_timings is set.
 function M.generate(model, inputs, args)
   local g = M.begin(model, inputs, args)
   if g.streamer then
     stream_prompt(g)
   end
   local new_tokens, scores, logits = run_to_end(g)
-  local timings = g.run:timings()
+  local timings = g.wants_timings and g.run:timings() or nil
   g.run:close()
   local sequences = joined(g.prompt, new_tokens)
   if not g.config.return_dict_in_generate then

@@ -4,6 +4,7 @@ local calls = require "phi3.calls"
 local decoding = require "phi3.decoding"
 local generation = require "phi3.generation"
 local hub = require "phi3.hub"
+local saving = require "phi3.saving"
 
 local M = {}
 
@@ -94,6 +95,13 @@ Model.new_cache = calls.protect(function(self)
   return (calls.check(core.cache(self.core)))
 end)
 
+--- Writes the model, quantised as it was loaded, as a GGUF file that llama.cpp loads, too.
+-- A path that ends in .gguf is the file; any other is a directory, which gets model.gguf and copies of
+-- the small files beside a checkpoint's weights. from_pretrained takes either. options: progress.
+Model.save_pretrained = calls.protect(function(self, path, options)
+  return saving.save(self.core, self.name_or_path, path, options)
+end)
+
 --- Frees the model now rather than when it is collected; caches and streams that use it live on.
 function Model:close()
   self.core:close()
@@ -108,7 +116,8 @@ end
 -- ---- Loading -----------------------------------------------------------------------------------------
 
 local LOAD_OPTIONS = calls.set_of(hub.OPTIONS, hub.WITHOUT_EFFECT, {
-  "device_map", "dtype", "torch_dtype", "compute_dtype", "kv_cache_dtype", "n_threads", "progress",
+  "device_map", "dtype", "torch_dtype", "compute_dtype", "kv_cache_dtype", "quantization",
+  "packed_dir", "n_threads", "progress",
 })
 
 --- The device of transformers' ways to say it: a name, an index or {[""] = one}.
@@ -181,6 +190,8 @@ function M.load(name, options)
     compute_dtype = calls.optional(options.compute_dtype)
       or compute_dtype(options.dtype, options.torch_dtype),
     kv_cache_dtype = calls.optional(options.kv_cache_dtype),
+    quantization = calls.optional(options.quantization),
+    packed_dir = calls.optional(options.packed_dir),
     n_threads = calls.optional(options.n_threads),
     progress = calls.optional(options.progress),
   }))
@@ -191,6 +202,8 @@ function M.load(name, options)
     config = config,
     generation_config = own_generation_config(handle, path),
     device = handle:device(),
+    compute_dtype = handle:compute_dtype(),
+    kv_cache_dtype = handle:kv_cache_dtype(),
     dtype = config.dtype,
   }, Model)
 end
@@ -199,8 +212,10 @@ end
 --
 -- device_map: "auto", "cpu", "reference", "cuda", "cuda:N". dtype (or torch_dtype): "auto"; "float32"
 -- asks for float32 arithmetic throughout. compute_dtype: "float32", "mixed", "auto". kv_cache_dtype:
--- "auto", "float32", "float16". n_threads: 0 for one per physical core. progress: a function that is
--- told how much is done, 0 to 1; when it returns true the load stops.
+-- "auto", "float32", "float16", "bfloat16", "int8". quantization: rounds weights while loading:
+-- "q4_0", "q4_k_m", ... packed_dir: a directory for packed weights, so that the next load is instant.
+-- n_threads: 0 for one per physical core. progress: a function that is told how much is done, 0 to 1;
+-- when it returns true the load stops.
 M.AutoModelForCausalLM = {from_pretrained = calls.protect(M.load)}
 
 return M

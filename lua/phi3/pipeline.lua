@@ -381,6 +381,7 @@ local function run(call, batch, padded)
         made[name] = rows_of(output[name], i)
       end
     end
+    made.timings = output.sequences and output.timings
     results[place] = results[place] or {}
     table.insert(results[place], made)
   end

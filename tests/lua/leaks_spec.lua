@@ -3,7 +3,7 @@ local phi3 = require "phi3"
 local core = require "phi3.core"
 local support = require "support"
 
-local many = support.only_tiny and 200 or 10000
+local many = support.only_tiny and 20 or 10000
 local allowance = 6 * 2 ^ 20 -- bytes; caches of this model take 4 KB a token
 
 local function flat(call)

@@ -3,7 +3,7 @@ local phi3 = require "phi3"
 local support = require "support"
 
 local function args(changes)
-  local all = {do_sample = false, max_new_tokens = 24}
+  local all = {do_sample = false, max_new_tokens = support.only_tiny and 8 or 24}
   for name, value in pairs(changes or {}) do
     all[name] = value
   end
@@ -36,7 +36,8 @@ describe("a stream", function()
     local pipe = support.pipe "tiny"
     phi3.manual_seed(1)
     local text = ""
-    local settings = {do_sample = true, temperature = 8.0, max_new_tokens = 60, eos_token_id = phi3.null}
+    local settings = {do_sample = true, temperature = 8.0, max_new_tokens = support.only_tiny and 15 or 60,
+      eos_token_id = phi3.null}
     for piece in pipe:stream("Hello", settings) do
       assert.is_truthy(pipe.tokenizer:encode(piece)) -- valid UTF-8, or it would be refused
       text = text .. piece
@@ -49,7 +50,7 @@ describe("a stream", function()
   it("may be left at any time", function()
     local pipe = support.pipe "tiny"
     local expected = whole(pipe, "Hello")
-    for stop = 1, 5 do
+    for stop = 1, support.only_tiny and 2 or 5 do
       local count = 0
       for _ in pipe:stream("Hello", args {max_new_tokens = 5000}) do
         count = count + 1
@@ -124,7 +125,7 @@ describe("a stream", function()
 
   it("is stopped by an interrupt", function()
     local pipe = support.pipe "tiny"
-    local long = ("word "):rep(3000)
+    local long = ("word "):rep(support.only_tiny and 200 or 3000)
     local ok, message = pcall(function()
       for _ in pipe:stream(long, args {interrupt = function() return true end}) do break end
     end)
