@@ -3,6 +3,8 @@
  *
  * A request keeps its engine alive, and that the model and the tokenizer.
  */
+#include <errno.h>
+#include <poll.h>
 #include <string.h>
 
 #include "binding.h"
@@ -185,6 +187,20 @@ static int descriptor(lua_State *L)
     return 1;
 }
 
+/* request:wait(): blocks until there is news, or a signal has come. */
+static int wait_for_news(lua_State *L)
+{
+    phi3_error error;
+    struct pollfd polled = {.events = POLLIN};
+    phi3_status status = phi3_request_descriptor(request_of(L), &polled.fd, &error);
+    if (status != PHI3_OK)
+        return phi3_lua_fail(L, status, &error);
+    if (poll(&polled, 1, -1) < 0 && errno != EINTR)
+        return phi3_lua_fail_message(L, PHI3_ERROR_IO, "poll failed: %s", strerror(errno));
+    lua_pushboolean(L, true);
+    return 1;
+}
+
 static const phi3_lua_field info_fields[] = {
     {"prompt_tokens", PHI3_LUA_SIZE, offsetof(phi3_request_info, prompt_tokens), 0},
     {"reused_tokens", PHI3_LUA_SIZE, offsetof(phi3_request_info, reused_tokens), 0},
@@ -217,8 +233,8 @@ static const luaL_Reg engine_methods[] = {
 };
 
 static const luaL_Reg request_methods[] = {
-    {"take", take}, {"cancel", cancel}, {"id", id}, {"descriptor", descriptor},
-    {"info", info}, {NULL, NULL},
+    {"take", take},          {"cancel", cancel}, {"id", id},   {"descriptor", descriptor},
+    {"wait", wait_for_news}, {"info", info},     {NULL, NULL},
 };
 
 const phi3_lua_type phi3_lua_engine_type = {"phi3.Engine", release_engine, engine_methods, NULL};
