@@ -8,15 +8,16 @@
 
 static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"path",      "device",   "compute_dtype", "kv_cache_dtype",
-                               "n_threads", "progress", "quantization",  NULL};
+    static char *keywords[] = {"path",           "device",     "compute_dtype",
+                               "kv_cache_dtype", "n_threads",  "progress",
+                               "quantization",   "packed_dir", NULL};
     phi3_py_state *state = PyType_GetModuleState(type);
     PyObject *path, *progress = Py_None;
     phi3_model_options options = {0};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O&|$zzziOz:Model", keywords,
-                                     PyUnicode_FSConverter, &path, &options.device,
-                                     &options.compute_dtype, &options.kv_cache_dtype,
-                                     &options.n_threads, &progress, &options.quantization))
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "O&|$zzziOzz:Model", keywords, PyUnicode_FSConverter, &path,
+            &options.device, &options.compute_dtype, &options.kv_cache_dtype, &options.n_threads,
+            &progress, &options.quantization, &options.packed_dir))
         return NULL;
     phi3_py_model *self = (phi3_py_model *)PyType_GenericAlloc(type, 0);
     if (self == NULL) {
@@ -250,8 +251,8 @@ static PyGetSetDef model_attributes[] = {
 
 static PyType_Slot model_slots[] = {
     {Py_tp_doc, "Model(path, *, device=None, compute_dtype=None, kv_cache_dtype=None, n_threads=0, "
-                "progress=None, quantization=None)\n\nA model, ready to run. Any number of threads "
-                "may share it."},
+                "progress=None, quantization=None, packed_dir=None)\n\n"
+                "A model, ready to run. Any number of threads may share it."},
     {Py_tp_new, model_new},
     {Py_tp_dealloc, model_dealloc},
     {Py_tp_methods, model_methods},

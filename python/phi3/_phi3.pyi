@@ -33,6 +33,7 @@ class Model:
         n_threads: int = 0,
         progress: Callable[[float], object] | None = None,
         quantization: str | None = None,
+        packed_dir: str | None = None,
     ) -> Model: ...
     def save(
         self,

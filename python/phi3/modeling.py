@@ -152,6 +152,7 @@ class AutoModelForCausalLM:
         token: str | bool | None = None,
         local_files_only: bool = False,
         gguf_file: str | None = None,
+        packed_dir: str | os.PathLike | None = None,
         progress: bool | None = None,
         **kwargs: Any,
     ) -> Phi3ForCausalLM:
@@ -166,6 +167,9 @@ class AutoModelForCausalLM:
         quantization: rounds weights while loading: "q4_0", "q4_k_m", "q8_0", ... (a list is in
             `phi3.quantize`); None: as they are stored.
         n_threads: 0 for one per physical core.
+        packed_dir: a directory in which to keep the weights as they are packed for this machine, a
+            file as large as the model: the next load maps it and takes no time, and processes share
+            it. None: $PHI3_CACHE_DIR when that is set; "": none.
         progress: show a bar while loading; None when tqdm is there and stderr is a terminal.
         """
         _refuse_unknown(kwargs)
@@ -185,6 +189,7 @@ class AutoModelForCausalLM:
                 n_threads=n_threads,
                 progress=bar.callback,
                 quantization=quantization,
+                packed_dir=None if packed_dir is None else os.fspath(packed_dir),
             )
         return Phi3ForCausalLM(core, path)
 
