@@ -16,8 +16,7 @@
 typedef void phi3_loop_body(void *context, size_t index, int thread);
 
 /* Calls body for every index below count, on this thread and up to n_threads - 1 others, and
- * returns when all calls have. Any threads may do so at the same time. OpenMP inside a body
- * (oneDNN's) stays on its thread. */
+ * returns when all calls have. Any threads may do so at the same time. */
 void phi3_parallel(int n_threads, size_t count, phi3_loop_body *body, void *context);
 
 #endif
