@@ -11,7 +11,7 @@
 
 static inline uint16_t phi3_load_u16(const void *from)
 {
-    const uint8_t *bytes = from;
+    const uint8_t *bytes = (const uint8_t *)from;
     return (uint16_t)(bytes[0] | bytes[1] << 8);
 }
 

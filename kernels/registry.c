@@ -1,51 +1,100 @@
-/* registry.c - the backends of this build, best first, and how a device name finds one. */
+/* registry.c - the backends, best first, and how a device name finds one. */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backend.h"
+#include "cuda_library.h"
 #include "error.h"
 
-static const char no_cuda[] = "this build of phi3 has no CUDA backend";
+/* ---- What there is --------------------------------------------------------------------------- */
 
-static const phi3_backend *const backends[] = {&phi3_backend_cpu, &phi3_backend_reference};
-enum { N_BACKENDS = sizeof backends / sizeof backends[0] };
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static const phi3_backend *backends[3];
+static size_t n_backends;
+
+static void collect(void)
+{
+    const char *detail;
+    const phi3_backend *cuda = phi3_cuda_library(&detail);
+    if (cuda != NULL)
+        backends[n_backends++] = cuda;
+    backends[n_backends++] = &phi3_backend_cpu;
+    backends[n_backends++] = &phi3_backend_reference;
+}
 
 const phi3_backend *const *phi3_backend_list(size_t *count)
 {
-    *count = N_BACKENDS;
+    pthread_once(&once, collect);
+    *count = n_backends;
     return backends;
 }
 
+/* "cuda" is named even when it cannot be opened: with the reason. */
 size_t phi3_backends(phi3_backend_info *infos, size_t capacity)
 {
-    for (size_t i = 0; i < capacity && i <= N_BACKENDS; i++) {
-        phi3_backend_info *info = &infos[i];
-        if (i == 0) {
-            info->name = "cuda";
-            info->available = false;
-            snprintf(info->detail, sizeof info->detail, "%s", no_cuda);
-        } else {
-            info->name = backends[i - 1]->name;
-            info->available = backends[i - 1]->available(info->detail, sizeof info->detail);
+    const char *detail;
+    size_t count, n_infos = 0;
+    const phi3_backend *const *list = phi3_backend_list(&count);
+    if (phi3_cuda_library(&detail) == NULL) {
+        if (capacity > 0) {
+            infos[0].name = "cuda";
+            infos[0].available = false;
+            snprintf(infos[0].detail, sizeof infos[0].detail, "%s", detail);
         }
+        n_infos = 1;
     }
-    return N_BACKENDS + 1;
+    for (size_t i = 0; i < count; i++, n_infos++) {
+        if (n_infos >= capacity)
+            continue;
+        phi3_backend_info *info = &infos[n_infos];
+        info->name = list[i]->name;
+        info->available = list[i]->available(info->detail, sizeof info->detail);
+    }
+    return n_infos;
 }
+
+/* ---- By name --------------------------------------------------------------------------------- */
 
 /* The reference is never chosen unasked: it would look like a very slow CPU backend. */
 static phi3_status find_best(const phi3_backend **backend, phi3_error *error)
 {
     char detail[256] = "";
-    for (size_t i = 0; i < N_BACKENDS; i++) {
-        if (backends[i] == &phi3_backend_reference)
+    size_t count;
+    const phi3_backend *const *list = phi3_backend_list(&count);
+    for (size_t i = 0; i < count; i++) {
+        if (list[i] == &phi3_backend_reference)
             continue;
-        if (backends[i]->available(detail, sizeof detail)) {
-            *backend = backends[i];
+        if (list[i]->available(detail, sizeof detail)) {
+            *backend = list[i];
             return PHI3_OK;
         }
     }
     return phi3_fail(error, PHI3_ERROR_DEVICE, "no backend can run here: %s", detail);
+}
+
+static phi3_status find_named(const char *device, const char *name, const phi3_backend **backend,
+                              phi3_error *error)
+{
+    char detail[256] = "";
+    size_t count;
+    const phi3_backend *const *list = phi3_backend_list(&count);
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(name, list[i]->name) != 0)
+            continue;
+        if (!list[i]->available(detail, sizeof detail))
+            return phi3_fail(error, PHI3_ERROR_DEVICE, "device \"%s\": %s", device, detail);
+        *backend = list[i];
+        return PHI3_OK;
+    }
+    if (strcmp(name, "cuda") == 0) {
+        const char *why;
+        (void)phi3_cuda_library(&why);
+        return phi3_fail(error, PHI3_ERROR_DEVICE, "device \"%s\": %s", device, why);
+    }
+    return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
+                     "unknown device \"%s\": known are auto, cpu, cuda and reference", device);
 }
 
 phi3_status phi3_backend_find(const char *device, const phi3_backend **backend, phi3_error *error)
@@ -54,17 +103,10 @@ phi3_status phi3_backend_find(const char *device, const phi3_backend **backend, 
         device = getenv("PHI3_DEVICE");
     if (!device || !*device || !strcmp(device, "auto"))
         return find_best(backend, error);
-    if (!strcmp(device, "cuda") || !strncmp(device, "cuda:", 5))
-        return phi3_fail(error, PHI3_ERROR_DEVICE, "device \"%s\": %s", device, no_cuda);
-    for (size_t i = 0; i < N_BACKENDS; i++) {
-        if (strcmp(device, backends[i]->name))
-            continue;
-        char detail[256] = "";
-        if (!backends[i]->available(detail, sizeof detail))
-            return phi3_fail(error, PHI3_ERROR_DEVICE, "device \"%s\": %s", device, detail);
-        *backend = backends[i];
-        return PHI3_OK;
-    }
-    return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
-                     "unknown device \"%s\": known are auto, cpu, cuda and reference", device);
+    if (!strncmp(device, "cuda:", 5) && strcmp(device, "cuda:0") != 0)
+        return phi3_fail(error, PHI3_ERROR_DEVICE,
+                         "device \"%s\": CUDA's first device is the one in use; "
+                         "CUDA_VISIBLE_DEVICES chooses which that is",
+                         device);
+    return find_named(device, strcmp(device, "cuda:0") == 0 ? "cuda" : device, backend, error);
 }

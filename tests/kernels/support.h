@@ -136,10 +136,20 @@ static inline phi3_tensor random_tensor(phi3_dtype dtype, size_t n_rows, size_t 
 
 /* ---- Backends and instruction sets ----------------------------------------------------------- */
 
-/* The backends to test: all at the lowest level, afterwards only the one that knows levels. */
+/* The backends to test: the one that $PHI3_TEST_BACKEND names; else all at the lowest level,
+ * afterwards only the one that knows levels. */
 static inline const phi3_backend *const *test_backends(size_t *count)
 {
     const phi3_backend *const *all = phi3_backend_list(count);
+    const char *chosen = getenv("PHI3_TEST_BACKEND");
+    for (size_t i = 0; chosen && i < *count; i++) {
+        if (strcmp(all[i]->name, chosen) == 0) {
+            *count = 1;
+            return all + i;
+        }
+    }
+    if (chosen)
+        fail_msg("there is no backend %s", chosen);
     static const phi3_backend *const cpu = &phi3_backend_cpu;
     if (phi3_isa_current() == PHI3_ISA_PORTABLE)
         return all;
@@ -167,7 +177,7 @@ static inline void free_exec(const phi3_backend *backend, phi3_exec *exec)
  */
 static inline int run_on_every_isa(char **argv, int (*tests)(void))
 {
-    if (getenv("PHI3_CPU_ISA"))
+    if (getenv("PHI3_CPU_ISA") || getenv("PHI3_TEST_BACKEND"))
         return tests();
     int failures = 0;
     for (phi3_isa level = PHI3_ISA_PORTABLE; level <= phi3_isa_current(); level++) {

@@ -6,12 +6,14 @@
  */
 #include "emulator.h"
 
+#include <csetjmp>
 #include <ucontext.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <mutex>
 #include <random>
 #include <string>
 #include <vector>
@@ -32,8 +34,15 @@ constexpr unsigned warp_size = 32;
 
 enum class phase { ready, at_barrier, in_exchange, done };
 
+/* A place to go on from. */
+struct context {
+    ucontext_t whole;
+    jmp_buf jump;
+    bool jumps; /* to `jump`, not to `whole` */
+};
+
 struct fiber {
-    ucontext_t context;
+    struct context context;
     void *stack;
     void *sanitizer; /* ASan's fake stack, or TSan's fiber */
     coordinates where;
@@ -62,11 +71,27 @@ struct block {
     ~block();
 };
 
-order current_order = order::forward;
-std::mt19937 shuffler;
-std::string failure;
+/* $EMULATOR_ORDER: forward, backward, or the seed of a shuffle. */
+order order_of_environment()
+{
+    const char *chosen = getenv("EMULATOR_ORDER");
+    if (chosen == nullptr || strcmp(chosen, "forward") == 0)
+        return order::forward;
+    return strcmp(chosen, "backward") == 0 ? order::backward : order::shuffled;
+}
 
-ucontext_t scheduler;
+unsigned seed_of_environment()
+{
+    const char *chosen = getenv("EMULATOR_ORDER");
+    return chosen == nullptr ? 0 : (unsigned)strtoul(chosen, nullptr, 10);
+}
+
+order current_order = order_of_environment();
+std::mt19937 shuffler(seed_of_environment());
+std::string failure;
+std::mutex one_launch;
+
+context scheduler;
 block *running_block;
 fiber *running_fiber;
 #if defined(__SANITIZE_ADDRESS__)
@@ -96,6 +121,22 @@ void after_wait(void *token)
 
 /* ---- Switching ----------------------------------------------------------------------------------- */
 
+/* Leaves for another context and returns when somebody comes back. swapcontext asks the kernel every
+ * time, jumps do not; but sanitizers follow no jump from one stack to another. */
+void switch_context(context *from, context *to)
+{
+#if defined(EMULATOR_TSAN) || defined(__SANITIZE_ADDRESS__)
+    swapcontext(&from->whole, &to->whole);
+#else
+    from->jumps = true;
+    if (_setjmp(from->jump) != 0)
+        return;
+    if (to->jumps)
+        _longjmp(to->jump, 1);
+    setcontext(&to->whole);
+#endif
+}
+
 void to_scheduler(bool for_good)
 {
     fiber *self = running_fiber;
@@ -106,7 +147,7 @@ void to_scheduler(bool for_good)
     __tsan_switch_to_fiber(scheduler_fiber, __tsan_switch_to_fiber_no_sync);
 #endif
     (void)for_good;
-    swapcontext(&self->context, &scheduler);
+    switch_context(&self->context, &scheduler);
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(self->sanitizer, nullptr, nullptr);
 #endif
@@ -120,7 +161,7 @@ void to_fiber(fiber *next)
 #elif defined(EMULATOR_TSAN)
     __tsan_switch_to_fiber(next->sanitizer, __tsan_switch_to_fiber_no_sync);
 #endif
-    swapcontext(&scheduler, &next->context);
+    switch_context(&scheduler, &next->context);
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(scheduler_fake_stack, nullptr, nullptr);
 #endif
@@ -138,16 +179,48 @@ void fiber_main()
     to_scheduler(true);
 }
 
+/* Stacks wait here for the next block, but not under TSan, which would see one thread's data in
+ * another's. */
+struct stack_pool {
+    std::vector<void *> idle;
+    ~stack_pool()
+    {
+        for (void *stack : idle)
+            free(stack);
+    }
+} stacks;
+
+void *take_stack()
+{
+    if (!stacks.idle.empty()) {
+        void *stack = stacks.idle.back();
+        stacks.idle.pop_back();
+        return stack;
+    }
+    void *stack = malloc(stack_size);
+    if (stack == nullptr)
+        abort();
+    return stack;
+}
+
+void give_back(void *stack)
+{
+#if defined(EMULATOR_TSAN)
+    free(stack);
+#else
+    stacks.idle.push_back(stack);
+#endif
+}
+
 void start_fiber(fiber *f)
 {
-    f->stack = malloc(stack_size);
-    if (f->stack == nullptr)
-        abort();
-    getcontext(&f->context);
-    f->context.uc_stack.ss_sp = f->stack;
-    f->context.uc_stack.ss_size = stack_size;
-    f->context.uc_link = nullptr;
-    makecontext(&f->context, fiber_main, 0);
+    f->stack = take_stack();
+    ucontext_t *start = &f->context.whole;
+    getcontext(start);
+    start->uc_stack.ss_sp = f->stack;
+    start->uc_stack.ss_size = stack_size;
+    start->uc_link = nullptr;
+    makecontext(start, fiber_main, 0);
 #if defined(EMULATOR_TSAN)
     f->sanitizer = __tsan_create_fiber(0);
 #endif
@@ -158,7 +231,7 @@ void end_fiber(fiber *f)
 #if defined(EMULATOR_TSAN)
     __tsan_destroy_fiber(f->sanitizer);
 #endif
-    free(f->stack);
+    give_back(f->stack);
 }
 
 /* ---- Waiting ------------------------------------------------------------------------------------- */
@@ -204,19 +277,20 @@ bool is_complete(const fiber *lanes, size_t count, const fiber &one)
 /* Hands what every lane of the mask has left to all of them. */
 void complete(fiber *lanes, unsigned mask)
 {
-    std::vector<fiber *> members;
+    unsigned char table[warp_size * largest_exchange];
+    size_t size = 0;
     for (unsigned l = 0; l < warp_size; l++)
-        if (mask >> l & 1)
-            members.push_back(&lanes[l]);
-    for (fiber *from : members)
-        after_wait(from->left);
-    for (fiber *to : members)
-        for (const fiber *from : members)
-            memcpy(to->received + (from - lanes) * from->size, from->left, from->size);
-    for (fiber *to : members) {
-        before_wait(to->received);
-        to->phase = phase::ready;
-    }
+        if (mask >> l & 1) {
+            size = lanes[l].size;
+            after_wait(lanes[l].left);
+            memcpy(table + l * size, lanes[l].left, size);
+        }
+    for (unsigned l = 0; l < warp_size; l++)
+        if (mask >> l & 1) {
+            memcpy(lanes[l].received, table, warp_size * size);
+            before_wait(lanes[l].received);
+            lanes[l].phase = phase::ready;
+        }
 }
 
 bool release_exchanges(block &b)
@@ -226,7 +300,9 @@ bool release_exchanges(block &b)
         fiber *lanes = &b.fibers[first];
         size_t count = std::min<size_t>(warp_size, b.fibers.size() - first);
         for (size_t i = 0; i < count; i++) {
-            if (lanes[i].phase != phase::in_exchange || !is_complete(lanes, count, lanes[i]))
+            bool is_lowest = (lanes[i].mask & ((1u << i) - 1)) == 0;
+            if (lanes[i].phase != phase::in_exchange || !is_lowest ||
+                !is_complete(lanes, count, lanes[i]))
                 continue;
             complete(lanes, lanes[i].mask);
             released = true;
@@ -256,16 +332,13 @@ void describe_deadlock(const block &b)
 
 /* ---- A block ------------------------------------------------------------------------------------- */
 
-std::vector<unsigned> choose_order(size_t count)
+/* The turns of a pass over the fibers. */
+void choose_order(std::vector<unsigned> &turns)
 {
-    std::vector<unsigned> turns(count);
-    for (unsigned i = 0; i < count; i++)
-        turns[i] = i;
-    if (current_order == order::backward)
-        std::reverse(turns.begin(), turns.end());
-    else if (current_order == order::shuffled)
+    for (unsigned i = 0; i < turns.size(); i++)
+        turns[i] = current_order == order::backward ? (unsigned)turns.size() - 1 - i : i;
+    if (current_order == order::shuffled)
         std::shuffle(turns.begin(), turns.end(), shuffler);
-    return turns;
 }
 
 bool all_done(const block &b)
@@ -276,15 +349,15 @@ bool all_done(const block &b)
 
 void run_fibers(block &b)
 {
+    std::vector<unsigned> turns(b.fibers.size());
     while (!all_done(b)) {
-        for (unsigned i : choose_order(b.fibers.size()))
+        choose_order(turns);
+        for (unsigned i : turns)
             if (b.fibers[i].phase == phase::ready)
                 to_fiber(&b.fibers[i]);
         bool released = release_exchanges(b);
         released = release_barrier(b) || released;
-        bool some_ready = std::any_of(b.fibers.begin(), b.fibers.end(),
-                                      [](const fiber &f) { return f.phase == phase::ready; });
-        if (!released && !some_ready && !all_done(b)) {
+        if (!released && !all_done(b)) {
             describe_deadlock(b);
             return;
         }
@@ -349,6 +422,7 @@ unsigned lane()
 
 void launch(dim3 grid, dim3 block_size, size_t dynamic_shared, const std::function<void()> &kernel)
 {
+    std::lock_guard<std::mutex> guard(one_launch);
     /* To TSan, taking a block away orders it before the next: its races with that would go unseen. */
     std::vector<std::unique_ptr<block>> finished;
 #if defined(EMULATOR_TSAN)

@@ -6,7 +6,7 @@
  *
  * The threads of a block are fibers. A fiber runs until it has to wait for others: at __syncthreads,
  * or in a warp's exchange (__shfl_sync and the like). Which one runs next is the test's choice
- * (forward, backward, or a shuffle by seed): whoever forgot a barrier gets another result in some
+ * (set_order, or $EMULATOR_ORDER: forward, backward, or the seed of a shuffle): whoever forgot a barrier gets another result in some
  * order. Found by the emulator itself: barriers that not all threads of the block reach, and
  * exchanges that not all lanes of their mask reach. Found with the compiler's help: indices out of
  * bounds (ASan; every allocation has its exact size), and races (TSan, to which a fiber is a thread).

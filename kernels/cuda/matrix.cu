@@ -1,0 +1,282 @@
+/*
+ * matrix.cu - weights on their way into device memory, and rows of them back as floats.
+ *
+ * In: stored rows in host memory. Out: planes (planes.h). Rows are taken apart on the host, a few
+ * megabytes at a time, and copied.
+ */
+#include "matrix.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "units.h"
+
+extern "C" {
+#include "kernels/matrix_parts.h"
+}
+
+/* ---- The fields of each format ---------------------------------------------------------------------- */
+
+typedef struct format_fields {
+    phi3_dtype dtype;
+    phi3_field fields[PHI3_MAX_PLANES]; /* in the order that units.h names; size 0: no more */
+} format_fields;
+
+static const format_fields formats[] = {
+    {PHI3_F32, {{0, 4}}},
+    {PHI3_F16, {{0, 2}}},
+    {PHI3_BF16, {{0, 2}}},
+    {PHI3_Q4_0, {{2, 16}, {0, 2}}},
+    {PHI3_Q4_1, {{4, 16}, {0, 2}, {2, 2}}},
+    {PHI3_Q5_0, {{6, 16}, {0, 2}, {2, 4}}},
+    {PHI3_Q5_1, {{8, 16}, {0, 2}, {2, 2}, {4, 4}}},
+    {PHI3_Q8_0, {{2, 32}, {0, 2}}},
+    {PHI3_IQ4_NL, {{2, 16}, {0, 2}}},
+    {PHI3_Q2_K, {{16, 64}, {0, 16}, {80, 4}}},
+    {PHI3_Q3_K, {{32, 64}, {0, 32}, {96, 12}, {108, 2}}},
+    {PHI3_Q4_K, {{16, 128}, {4, 12}, {0, 4}}},
+    {PHI3_Q5_K, {{48, 128}, {4, 12}, {0, 4}, {16, 32}}},
+    {PHI3_Q6_K, {{0, 128}, {128, 64}, {192, 16}, {208, 2}}},
+    {PHI3_IQ4_XS, {{8, 128}, {4, 4}, {2, 2}, {0, 2}}},
+};
+
+static const phi3_field *fields_of(phi3_dtype dtype)
+{
+    for (const format_fields &format : formats)
+        if (format.dtype == dtype)
+            return format.fields;
+    return NULL;
+}
+
+/* ---- Upload ------------------------------------------------------------------------------------------ */
+
+enum { STAGING_BYTES = 4 << 20, PLANE_ALIGNMENT = 256 };
+
+static size_t plane_bytes(const phi3_tensor *part, const phi3_field *field)
+{
+    size_t n_blocks = part->n_columns / phi3_dtype_traits(part->dtype)->block_size;
+    return part->n_rows * n_blocks * field->size;
+}
+
+static size_t aligned(size_t size)
+{
+    return (size + PLANE_ALIGNMENT - 1) / PLANE_ALIGNMENT * PLANE_ALIGNMENT;
+}
+
+/* Copies one field of `count` blocks that follow each other. */
+static void gather_field(const uint8_t *blocks, size_t block_bytes, phi3_field field, size_t count,
+                         uint8_t *out)
+{
+    if (field.size == block_bytes) {
+        memcpy(out, blocks, count * block_bytes);
+        return;
+    }
+    for (size_t b = 0; b < count; b++)
+        memcpy(out + b * field.size, blocks + b * block_bytes + field.offset, field.size);
+}
+
+static phi3_status upload_plane(const phi3_tensor *part, phi3_field field, uint8_t *staging,
+                                uint8_t *plane)
+{
+    const phi3_dtype_info *traits = phi3_dtype_traits(part->dtype);
+    size_t n_blocks = part->n_rows * (part->n_columns / traits->block_size);
+    size_t at_once = STAGING_BYTES / field.size;
+    const uint8_t *from = (const uint8_t *)part->data;
+    for (size_t first = 0; first < n_blocks; first += at_once) {
+        size_t count = n_blocks - first < at_once ? n_blocks - first : at_once;
+        gather_field(from + first * traits->block_bytes, traits->block_bytes, field, count,
+                     staging);
+        if (cudaMemcpy(plane + first * field.size, staging, count * field.size,
+                       cudaMemcpyHostToDevice) != cudaSuccess)
+            return PHI3_ERROR_DEVICE;
+    }
+    return PHI3_OK;
+}
+
+static phi3_status fail_device_memory(size_t wanted, phi3_error *error)
+{
+    size_t available = 0, total = 0;
+    (void)cudaGetLastError();
+    (void)cudaMemGetInfo(&available, &total);
+    return phi3_fail(error, PHI3_ERROR_OUT_OF_MEMORY,
+                     "the device's memory is too small: %zu MiB more are needed, %zu of %zu MiB "
+                     "are free",
+                     wanted >> 20, available >> 20, total >> 20);
+}
+
+static phi3_status upload_part(const phi3_tensor *part, uint8_t *staging, phi3_device_part *to,
+                               phi3_error *error)
+{
+    const phi3_field *fields = fields_of(part->dtype);
+    size_t size = 0;
+    for (int f = 0; f < PHI3_MAX_PLANES && fields[f].size > 0; f++)
+        size += aligned(plane_bytes(part, &fields[f]));
+    if (cudaMalloc(&to->memory, size) != cudaSuccess) {
+        to->memory = NULL;
+        return fail_device_memory(size, error);
+    }
+    to->dtype = part->dtype;
+    to->n_rows = part->n_rows;
+    to->planes.n_blocks = (int)(part->n_columns / phi3_dtype_traits(part->dtype)->block_size);
+    uint8_t *plane = (uint8_t *)to->memory;
+    for (int f = 0; f < PHI3_MAX_PLANES && fields[f].size > 0; f++) {
+        if (upload_plane(part, fields[f], staging, plane) != PHI3_OK)
+            return phi3_fail(error, PHI3_ERROR_DEVICE, "weights could not be sent to the device");
+        to->planes.plane[f] = plane;
+        plane += aligned(plane_bytes(part, &fields[f]));
+    }
+    return PHI3_OK;
+}
+
+phi3_status phi3_cuda_matrix_create(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
+                                    const void *packed, phi3_matrix **matrix, phi3_error *error)
+{
+    (void)packed;
+    size_t n_rows = 0;
+    PHI3_TRY(phi3_parts_check(parts, n_parts, &n_rows, error));
+    phi3_matrix *made = (phi3_matrix *)calloc(1, sizeof *made + n_parts * sizeof(phi3_device_part));
+    uint8_t *staging = (uint8_t *)malloc(STAGING_BYTES);
+    phi3_status status = PHI3_OK;
+    if (made == NULL || staging == NULL)
+        status = phi3_fail_memory(error, "a weight matrix");
+    for (size_t p = 0; p < n_parts && status == PHI3_OK; p++) {
+        made->n_parts = p + 1;
+        status = upload_part(&parts[p], staging, &made->parts[p], error);
+    }
+    free(staging);
+    if (status != PHI3_OK) {
+        phi3_cuda_matrix_free(made);
+        return status;
+    }
+    made->n_rows = n_rows;
+    made->n_columns = parts[0].n_columns;
+    made->compute = compute;
+    *matrix = made;
+    return PHI3_OK;
+}
+
+void phi3_cuda_matrix_free(phi3_matrix *matrix)
+{
+    if (matrix == NULL)
+        return;
+    for (size_t p = 0; p < matrix->n_parts; p++)
+        cudaFree(matrix->parts[p].memory);
+    free(matrix);
+}
+
+/* ---- Back to floats ----------------------------------------------------------------------------------- */
+
+enum { THREADS = 128 };
+
+static __device__ __forceinline__ void store(float *to, float x)
+{
+    *to = x;
+}
+
+static __device__ __forceinline__ void store(uint16_t *to, float x) /* bfloat16 */
+{
+    *to = phi3_float_to_bfloat16(x);
+}
+
+/* Which rows: `first` and on, or those of a list. */
+static const size_t LIST_ROWS = 256;
+
+typedef struct row_choice {
+    unsigned rows[LIST_ROWS]; /* when `listed` */
+    unsigned first;
+    bool listed;
+} row_choice;
+
+static __device__ __forceinline__ size_t row_of(const row_choice &choice, unsigned index)
+{
+    return choice.listed ? choice.rows[index] : choice.first + index;
+}
+
+/* out[blockIdx.x][:] = a row of quantised weights. A thread expands one unit at a time. */
+template <typename Format, typename Out>
+static __global__ void __launch_bounds__(THREADS)
+    expand_units(phi3_planes planes, row_choice choice, int n_columns, Out *out)
+{
+    size_t row = row_of(choice, blockIdx.x);
+    int n_units = n_columns / PHI3_UNIT, per_block = n_units / planes.n_blocks;
+    for (int i = threadIdx.x; i < n_units; i += THREADS) {
+        phi3_unit u = Format::load(planes, row * planes.n_blocks + i / per_block, i % per_block);
+        Out *to = out + (size_t)blockIdx.x * n_columns + i * PHI3_UNIT;
+        for (int c = 0; c < PHI3_UNIT; c++) {
+            int code = (int8_t)(u.codes[c / 4] >> (c % 4 * 8));
+            store(to + c, u.scale[c / 16] * (float)(code - u.zero) - u.min[c / 16]);
+        }
+    }
+}
+
+/* The same for the float types. */
+template <typename Out>
+static __global__ void __launch_bounds__(THREADS)
+    expand_floats(const uint8_t *plane, phi3_dtype dtype, row_choice choice, int n_columns,
+                  Out *out)
+{
+    size_t at = row_of(choice, blockIdx.x) * n_columns;
+    for (int i = threadIdx.x; i < n_columns; i += THREADS) {
+        const uint16_t *halves = reinterpret_cast<const uint16_t *>(plane) + at + i;
+        float x = dtype == PHI3_F32   ? reinterpret_cast<const float *>(plane)[at + i]
+                  : dtype == PHI3_F16 ? phi3_half_to_float(*halves)
+                                      : phi3_bfloat16_to_float(*halves);
+        store(out + (size_t)blockIdx.x * n_columns + i, x);
+    }
+}
+
+template <typename Out>
+static void expand(const phi3_device_part *part, const row_choice &choice, size_t count,
+                   size_t n_columns, Out *out)
+{
+    dim3 grid((unsigned)count), block(THREADS);
+    phi3_planes planes = part->planes;
+    int columns = (int)n_columns;
+    phi3_dtype dtype = part->dtype;
+    switch (dtype) {
+#define EXPAND(name, format)                                                               \
+    case name:                                                                             \
+        PHI3_LAUNCH((expand_units<format, Out>), grid, block, PHI3_STREAM, planes, choice, \
+                    columns, out);                                                         \
+        break;
+        PHI3_FOR_EACH_FORMAT(EXPAND)
+#undef EXPAND
+    default:
+        PHI3_LAUNCH(expand_floats<Out>, grid, block, PHI3_STREAM, planes.plane[0], dtype, choice,
+                    columns, out);
+    }
+}
+
+void phi3_cuda_expand(const phi3_device_part *part, size_t first, size_t count, size_t n_columns,
+                      phi3_dtype to, void *out)
+{
+    row_choice choice = {};
+    choice.first = (unsigned)first;
+    if (to == PHI3_F32)
+        expand(part, choice, count, n_columns, static_cast<float *>(out));
+    else
+        expand(part, choice, count, n_columns, static_cast<uint16_t *>(out));
+}
+
+/* The ids of one launch stand in one part: a table of several parts takes a launch for each run. */
+phi3_status phi3_cuda_embed(const phi3_exec *exec, const phi3_matrix *table, const int32_t *ids,
+                            size_t n_rows, float *out)
+{
+    (void)exec;
+    size_t n_columns = table->n_columns;
+    for (size_t done = 0, count; done < n_rows; done += count) {
+        size_t part = 0, above = 0;
+        while ((size_t)ids[done] - above >= table->parts[part].n_rows)
+            above += table->parts[part++].n_rows;
+        row_choice choice = {};
+        choice.listed = true;
+        for (count = 0; count < LIST_ROWS && done + count < n_rows; count++) {
+            size_t row = (size_t)ids[done + count] - above;
+            if ((size_t)ids[done + count] < above || row >= table->parts[part].n_rows)
+                break;
+            choice.rows[count] = (unsigned)row;
+        }
+        expand(&table->parts[part], choice, count, n_columns, out + done * n_columns);
+    }
+    return phi3_cuda_launched();
+}
