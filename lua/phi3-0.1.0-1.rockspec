@@ -1,6 +1,7 @@
--- luarocks make lua/phi3-0.1.0-1.rockspec, in the top directory; for LuaJIT with --lua-version=5.1.
--- oneDNN 3.2 or newer comes from the system or from PyPI packages of the python3 that is first on the
--- PATH: python3 -m venv .venv && . .venv/bin/activate && pip install onednn-cpu-gomp onednn-devel-cpu-gomp
+-- luarocks make lua/phi3-0.1.0-1.rockspec, in the top directory; for LuaJIT with --lua-version=5.1 and,
+-- where the header of another 5.1 would be found first, LUA_INCDIR=/usr/include/luajit-2.1.
+-- oneDNN, by which phi3.measure_peaks measures, is taken along where the system or the python3 on the
+-- PATH has it (pip install onednn-cpu-gomp onednn-devel-cpu-gomp); nothing else needs it.
 rockspec_format = "3.0"
 package = "phi3"
 version = "0.1.0-1"
