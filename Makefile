@@ -3,6 +3,7 @@
 #   make chat           sets everything up and talks with the embedded default model
 #   make serve          sets everything up and serves a chat page, OpenAI's and Ollama's APIs: nginx
 #                       in the foreground, MODEL=smollm2-135m PORT=8080 WORKERS=2
+#   make lua            builds the Lua module: tests/lua/run.sh build/lua/5.4 lua5.4 PROGRAM.lua
 #   make test           sets everything up and passes the tests
 #   make test-live      compares with transformers and torch themselves (large downloads)
 #   make test-sanitize  runs the C tests with the address and undefined-behaviour sanitizers
@@ -20,15 +21,16 @@ PYTEST_FLAGS ?=
 SOURCES := CMakeLists.txt setup.py pyproject.toml \
            $(shell find core kernels bindings python -name __pycache__ -prune -o -type f \
                    ! -name '*.so' ! -name '*.so.*' -print)
-C_FILES  = $(shell git ls-files '*.c' '*.h')
+C_FILES  = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cpp')
 
-.PHONY: chat serve test test-c test-python test-live test-sanitize deps lint format clean
+.PHONY: chat serve lua test test-c test-python test-server test-live test-sanitize deps lint format \
+        clean
 .DEFAULT_GOAL := chat
 
 chat: $(VENV)/.installed $(VENV)/.model
 	@$(BIN)/phi3 chat --example
 
-test: test-c test-python
+test: test-c test-python test-server
 
 # The server: nginx with the Lua module of the source tree, its files under build/serve.
 MODEL   ?= smollm2-135m
@@ -65,7 +67,7 @@ deps:
 	else echo "Please run: sudo apt-get install -y $$missing"; exit 1; fi; \
 	echo "Installing $$missing"; \
 	$$sudo apt-get update -qq && \
-	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-remove $$missing >/dev/null
 
 $(VENV)/.created:
 	@$(MAKE) --no-print-directory deps
@@ -85,12 +87,19 @@ $(VENV)/.tools: $(VENV)/.created pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group test
 	@touch $@
 
+# Lua, for `make lua` and the tests; LuaJIT's part is built and tested where its headers are.
+DEBIAN_LUA := lua5.4 liblua5.4-dev lua-busted lua-cjson
+
+$(VENV)/.lua: $(VENV)/.tools
+	@$(MAKE) --no-print-directory deps DEBIAN="$(DEBIAN) $(DEBIAN_LUA)"
+	@touch $@
+
 # nginx, its Lua module, and that module's headers if no other LuaJIT's are there.
 DEBIAN_SERVER := nginx libnginx-mod-http-lua lua-resty-core lua-cjson
-lua_headers    = $(shell pkg-config --exists luajit 2>/dev/null || echo libluajit2-5.1-dev)
+luajit_headers = $(shell pkg-config --exists luajit 2>/dev/null || echo libluajit2-5.1-dev)
 
 $(VENV)/.server: $(VENV)/.tools $(SOURCES)
-	@$(MAKE) --no-print-directory deps DEBIAN="$(DEBIAN) $(DEBIAN_SERVER) $(lua_headers)"
+	@$(MAKE) --no-print-directory deps DEBIAN="$(DEBIAN) $(DEBIAN_SERVER) $(luajit_headers)"
 	@$(configure) -S . -B $(BUILD) >$(VENV)/configure.log || { cat $(VENV)/configure.log; exit 1; }
 	@$(BIN)/cmake --build $(BUILD) --target phi3_lua5.1
 	@touch $@
@@ -100,7 +109,12 @@ $(VENV)/.server: $(VENV)/.tools $(SOURCES)
 configure = $(BIN)/cmake -G Ninja -DPHI3_PYTHON_EXECUTABLE=$(CURDIR)/$(BIN)/python \
             -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja $(CMAKE_FLAGS)
 
-test-c: $(VENV)/.tools
+lua: $(VENV)/.lua $(VENV)/.model
+	@$(configure) -S . -B $(BUILD) >$(VENV)/configure.log || { cat $(VENV)/configure.log; exit 1; }
+	@$(BIN)/cmake --build $(BUILD) --target phi3_lua5.4
+
+# The C and Lua suites.
+test-c: $(VENV)/.lua $(VENV)/.model
 	@$(configure) -S . -B $(BUILD) >$(VENV)/configure.log || { cat $(VENV)/configure.log; exit 1; }
 	@$(BIN)/cmake --build $(BUILD)
 	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure
@@ -114,6 +128,10 @@ test-sanitize: $(VENV)/.tools
 test-python: $(VENV)/.installed $(VENV)/.model $(VENV)/.tools
 	$(BIN)/python -m pytest tests/python -q -m "not live" $(PYTEST_FLAGS)
 
+# A real nginx with phi3 inside, real clients, a real browser: what is installed of them.
+test-server: $(VENV)/.model $(VENV)/.tools test-c
+	$(BIN)/python -m pytest tests/openresty -q $(PYTEST_FLAGS)
+
 # The same programs on transformers and torch themselves, in this run: large downloads.
 test-live: $(VENV)/.installed $(VENV)/.model $(VENV)/.tools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group live
@@ -121,6 +139,7 @@ test-live: $(VENV)/.installed $(VENV)/.model $(VENV)/.tools
 
 lint: $(VENV)/.tools
 	clang-format --dry-run --Werror $(C_FILES)
+	if command -v luacheck >/dev/null; then luacheck -q .; fi
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
