@@ -4,11 +4,10 @@
  *
  *     bench_attention [threads] [heads] [kv heads] [head dim]
  *
- * The shape is Phi-3.5-mini's when none is given. Prints the machine's read bandwidth, then for each
- * depth the bandwidth that one new row of one sequence reaches on its keys and values, and the rate of
- * the products in a prefill that ends there.
+ * The shape is Phi-3.5-mini's when none is given. Prints for each depth the bandwidth that one new row
+ * of one sequence reaches on its keys and values, and the rate of the products in a prefill that ends
+ * there, with the parts of the machine's own peaks.
  */
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,29 +23,6 @@ static double now(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* GB/s of a plain sum over a large array. */
-static double read_bandwidth(int n_threads)
-{
-    size_t count = (size_t)64 << 20;
-    uint64_t *data = malloc(count * sizeof *data), sum = 0;
-    if (!data)
-        return 0;
-    memset(data, 1, count * sizeof *data);
-    double best = 0;
-    for (int round = 0; round < 4; round++) {
-        double start = now();
-#pragma omp parallel for num_threads(n_threads) reduction(+ : sum)
-        for (size_t i = 0; i < count; i++)
-            sum += data[i];
-        double rate = (double)(count * sizeof *data) / (now() - start) * 1e-9;
-        best = rate > best ? rate : best;
-    }
-    volatile uint64_t sink = sum;
-    (void)sink;
-    free(data);
-    return best;
 }
 
 /* Seconds of one layer's attention of n_rows rows that end at `depth`, the best of some rounds. */
@@ -89,7 +65,7 @@ static void fill_pages(phi3_attention *attention, void **pages, size_t depth, fl
 }
 
 static void bench_depth(phi3_attention *attention, void **pages, size_t depth, int n_threads,
-                        double bandwidth, float *qkv, float *out)
+                        const phi3_peaks *peaks, float *qkv, float *out)
 {
     const phi3_kv_layout *kv = &attention->kv;
     size_t rows = depth < PREFILL_ROWS ? depth : PREFILL_ROWS;
@@ -99,12 +75,15 @@ static void bench_depth(phi3_attention *attention, void **pages, size_t depth, i
                    PHI3_PAGE_POSITIONS;
     double pairs = (double)rows * (double)(depth - rows) + (double)rows * (double)(rows + 1) / 2;
     double flops = 4.0 * (double)(attention->n_heads * kv->head_dim) * pairs;
-    printf("  %6zu  %8.1f us  %6.1f GB/s  %3.0f %%  %8.2f ms  %6.0f GFLOP/s\n", depth, decode * 1e6,
-           bytes / decode * 1e-9, 100 * bytes / decode * 1e-9 / bandwidth, prefill * 1e3,
-           flops / prefill * 1e-9);
+    double bandwidth = bytes / decode * 1e-9, rate = flops / prefill * 1e-9;
+    bool mixed = attention->compute == PHI3_COMPUTE_MIXED && peaks->units_bf16 > 0;
+    double most = mixed ? peaks->units_bf16 : peaks->units_f32;
+    printf("  %6zu  %8.1f us  %6.1f GB/s  %3.0f %%  %8.2f ms  %6.0f GFLOP/s  %3.0f %%\n", depth,
+           decode * 1e6, bandwidth, 100 * bandwidth / peaks->read, prefill * 1e3, rate,
+           100 * rate / most);
 }
 
-static void bench_cache(phi3_attention attention, int n_threads, double bandwidth)
+static void bench_cache(phi3_attention attention, int n_threads, const phi3_peaks *peaks)
 {
     const size_t depths[] = {64, 256, 1024, 4096, 8192};
     const phi3_kv_layout *kv = &attention.kv;
@@ -121,7 +100,7 @@ static void bench_cache(phi3_attention attention, int n_threads, double bandwidt
     for (size_t i = 0; i < PREFILL_ROWS * n_floats; i++)
         qkv[i] = (float)(i % 13) / 8 - 0.7f;
     for (size_t d = 0; d < sizeof depths / sizeof depths[0]; d++)
-        bench_depth(&attention, pages, depths[d], n_threads, bandwidth, qkv, out);
+        bench_depth(&attention, pages, depths[d], n_threads, peaks, qkv, out);
     for (size_t p = 0; p < MOST_PAGES; p++)
         phi3_backend_cpu.release(pages[p]);
     free(qkv);
@@ -131,12 +110,20 @@ static void bench_cache(phi3_attention attention, int n_threads, double bandwidt
 int main(int argc, char **argv)
 {
     size_t shape[] = {32, 32, 96};
-    int n_threads = argc > 1 ? atoi(argv[1]) : omp_get_max_threads();
+    int n_threads = argc > 1 ? atoi(argv[1]) : phi3_default_threads();
     for (int i = 0; i < 3 && i + 2 < argc; i++)
         shape[i] = strtoul(argv[i + 2], NULL, 10);
-    double bandwidth = read_bandwidth(n_threads);
-    printf("%s, %d threads, %.1f GB/s, %zu heads, %zu kv heads of %zu\n", phi3_cpu_isa(), n_threads,
-           bandwidth, shape[0], shape[1], shape[2]);
+    phi3_run_options options = {.n_threads = n_threads};
+    phi3_peaks peaks;
+    phi3_error error;
+    if (phi3_measure_peaks(&options, &peaks, &error) != PHI3_OK) {
+        fprintf(stderr, "%s\n", error.message);
+        return 1;
+    }
+    printf("%s, %d threads, %zu heads, %zu kv heads of %zu\n", phi3_cpu_isa(), n_threads, shape[0],
+           shape[1], shape[2]);
+    printf("peaks: %.1f GB/s, %.0f GFLOP/s in float32, %.0f in bfloat16\n", peaks.read,
+           peaks.units_f32, peaks.units_bf16);
     printf("   depth       one row                       %d rows\n", PREFILL_ROWS);
     const struct {
         phi3_dtype dtype;
@@ -150,7 +137,7 @@ int main(int argc, char **argv)
         phi3_attention attention = {.kv = {caches[i].dtype, N_LAYERS, shape[1], shape[2]},
                                     .n_heads = shape[0],
                                     .compute = caches[i].compute};
-        bench_cache(attention, n_threads, bandwidth);
+        bench_cache(attention, n_threads, &peaks);
     }
     return 0;
 }

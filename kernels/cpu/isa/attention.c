@@ -13,6 +13,7 @@
 
 #include "kernels.h"
 #include "kv_panels.h"
+#include "panel_product.h"
 #include "simd.h"
 
 /* What a unit works with, all in the thread's scratch. With `pairs` a float's place in queries,
@@ -94,104 +95,6 @@ static void load_queries(const phi3_attention *attention, const phi3_attention_u
         s->sums.totals[q] = 0;
         s->sums.highest[q] = -INFINITY;
     }
-}
-
-/* ---- The product ----------------------------------------------------------------------------- */
-
-enum {
-    TILE_ROWS = 6,
-    TILE_VECTORS = VECTOR_BYTES == 64 ? 4 : 2 /* as many sums as there are registers for */
-};
-
-/* out[r][c] (+)= sum over k of rows[r][k] * panel[k][c] */
-typedef struct product {
-    const float *rows, *panel;
-    float *out;
-    size_t row_stride, panel_stride, out_stride; /* floats */
-    size_t n_steps;
-    bool pairs, add;
-} product;
-
-INLINE floats multiply_add_step(bool pairs, floats a, floats b, floats sum)
-{
-#if defined(__AVX512BF16__)
-    if (pairs)
-        return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
-#else
-    (void)pairs;
-#endif
-    return multiply_add(a, b, sum);
-}
-
-/* The tile at row r and column c; all but those are known to the compiler. */
-INLINE void multiply_tile(bool pairs, bool add, const product *p, size_t r, size_t n_r, size_t c,
-                          size_t n_c)
-{
-    const float *rows = p->rows + r * p->row_stride, *panel = p->panel + c;
-    float *out = p->out + r * p->out_stride + c;
-    floats sum[TILE_ROWS][TILE_VECTORS] = {{{0}}};
-    if (add)
-#pragma GCC unroll 8
-        for (size_t a = 0; a < n_r; a++)
-#pragma GCC unroll 4
-            for (size_t b = 0; b < n_c; b++)
-                sum[a][b] = load(out + a * p->out_stride + b * LANES);
-    for (size_t k = 0; k < p->n_steps; k++) {
-        floats vectors[TILE_VECTORS];
-#pragma GCC unroll 4
-        for (size_t b = 0; b < n_c; b++)
-            vectors[b] = load(panel + k * p->panel_stride + b * LANES);
-#pragma GCC unroll 8
-        for (size_t a = 0; a < n_r; a++) {
-            floats number = splat(rows[a * p->row_stride + k]);
-#pragma GCC unroll 4
-            for (size_t b = 0; b < n_c; b++)
-                sum[a][b] = multiply_add_step(pairs, number, vectors[b], sum[a][b]);
-        }
-    }
-#pragma GCC unroll 8
-    for (size_t a = 0; a < n_r; a++)
-#pragma GCC unroll 4
-        for (size_t b = 0; b < n_c; b++)
-            store(out + a * p->out_stride + b * LANES, sum[a][b]);
-}
-
-INLINE void multiply_strip(bool pairs, bool add, const product *p, size_t r, size_t n_r,
-                           size_t n_columns)
-{
-    size_t c = 0;
-    for (; c + TILE_VECTORS * LANES <= n_columns; c += TILE_VECTORS * LANES)
-        multiply_tile(pairs, add, p, r, n_r, c, TILE_VECTORS);
-    if (TILE_VECTORS > 2 && c + 2 * LANES <= n_columns) {
-        multiply_tile(pairs, add, p, r, n_r, c, 2);
-        c += 2 * LANES;
-    }
-    for (; c < n_columns; c += LANES)
-        multiply_tile(pairs, add, p, r, n_r, c, 1);
-}
-
-INLINE void multiply_any(bool pairs, bool add, const product *p, size_t n_rows, size_t n_columns)
-{
-    size_t r = 0;
-    for (; r + TILE_ROWS <= n_rows; r += TILE_ROWS)
-        multiply_strip(pairs, add, p, r, TILE_ROWS, n_columns);
-    for (; r + 2 <= n_rows; r += 2)
-        multiply_strip(pairs, add, p, r, 2, n_columns);
-    for (; r < n_rows; r++)
-        multiply_strip(pairs, add, p, r, 1, n_columns);
-}
-
-/* n_columns: whole vectors. */
-static void multiply(const product *p, size_t n_rows, size_t n_columns)
-{
-    if (p->pairs && p->add)
-        multiply_any(true, true, p, n_rows, n_columns);
-    else if (p->pairs)
-        multiply_any(true, false, p, n_rows, n_columns);
-    else if (p->add)
-        multiply_any(false, true, p, n_rows, n_columns);
-    else
-        multiply_any(false, false, p, n_rows, n_columns);
 }
 
 /* ---- What is seen ---------------------------------------------------------------------------- */
