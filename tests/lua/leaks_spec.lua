@@ -19,7 +19,8 @@ local function flat(call)
   collectgarbage()
   collectgarbage()
   local grown = support.resident() - before
-  assert.is_true(grown < allowance, ("grew by %.1f MB"):format(grown / 2 ^ 20))
+  -- Under valgrind the process grows by what it knows of the code; it looks for leaks itself.
+  assert.is_true(support.only_tiny or grown < allowance, ("grew by %.1f MB"):format(grown / 2 ^ 20))
 end
 
 describe("memory stays flat", function()
@@ -91,6 +92,6 @@ describe("memory stays flat", function()
     for _ = 1, count do
       load()
     end
-    assert.is_true(support.resident() - before < allowance)
+    assert.is_true(support.only_tiny or support.resident() - before < allowance)
   end)
 end)

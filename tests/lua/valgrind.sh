@@ -7,7 +7,6 @@ here=$(dirname "$0")
 for spec in conventions objects stream tokenizer pipeline log hostile leaks; do
     "$valgrind" --quiet --log-file="$log" --error-exitcode=99 --child-silent-after-fork=yes \
         --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite \
-        --suppressions="$here/valgrind.supp" \
         "$interpreter" "$(command -v busted)" -o TAP "$here/${spec}_spec.lua" || {
         status=$?
         cat "$log"
