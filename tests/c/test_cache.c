@@ -1,40 +1,8 @@
 /* The KV cache: pages, forks that share them, truncation, and one user at a time. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #include "core/cache.h"
-#include "tiny_model.h"
-
-static phi3_model *model;
-static phi3_error error;
-static int32_t ids[TINY_POSITIONS];
-
-static int load_model(void **state)
-{
-    (void)state;
-    model = tiny_model_load("reference");
-    tiny_ids(2, ids, TINY_POSITIONS);
-    return model == NULL;
-}
-
-static int free_model(void **state)
-{
-    (void)state;
-    phi3_model_free(model);
-    return 0;
-}
-
-static phi3_cache *new_cache(void)
-{
-    phi3_cache *cache;
-    assert_int_equal(phi3_cache_create(model, &cache, &error), PHI3_OK);
-    return cache;
-}
+#define TINY_SEED 2
+#include "tiny_fixture.h"
 
 static void feed(phi3_cache *cache, const int32_t *tokens, size_t count, float *logits)
 {

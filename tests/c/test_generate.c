@@ -1,35 +1,10 @@
 /* The loop: what it chooses, when it stops, what it refuses, and that nothing disturbs it. */
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #include "core/random.h"
 #include "core/sampler.h"
-#include "tiny_model.h"
-
-static phi3_model *model;
-static phi3_error error;
-static int32_t ids[TINY_POSITIONS];
-
-static int load_model(void **state)
-{
-    (void)state;
-    model = tiny_model_load("reference");
-    tiny_ids(3, ids, TINY_POSITIONS);
-    return model == NULL;
-}
-
-static int free_model(void **state)
-{
-    (void)state;
-    phi3_model_free(model);
-    return 0;
-}
+#define TINY_SEED 3
+#include "tiny_fixture.h"
 
 /* Greedy, `max_new` tokens, no EOS. */
 static phi3_generation_config greedy(int64_t max_new)

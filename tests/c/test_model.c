@@ -4,44 +4,12 @@
  *
  * The reference backend computes every row by itself, so equal means equal to the last bit.
  */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/wait.h>
-
-#include <cmocka.h>
 
 #include "core/cache.h"
 #include "core/model.h"
-#include "tiny_model.h"
-
-static phi3_model *model;
-static phi3_error error;
-static int32_t ids[TINY_POSITIONS];
-
-static int load_model(void **state)
-{
-    (void)state;
-    model = tiny_model_load("reference");
-    tiny_ids(1, ids, TINY_POSITIONS);
-    return model == NULL;
-}
-
-static int free_model(void **state)
-{
-    (void)state;
-    phi3_model_free(model);
-    return 0;
-}
-
-static phi3_cache *new_cache(void)
-{
-    phi3_cache *cache;
-    assert_int_equal(phi3_cache_create(model, &cache, &error), PHI3_OK);
-    return cache;
-}
+#define TINY_SEED 1
+#include "tiny_fixture.h"
 
 /* Feeds `count` ids to a cache; logits [n_logits][TINY_VOCAB]. */
 static void feed(phi3_cache *cache, const int32_t *tokens, size_t count, size_t n_logits,

@@ -1,31 +1,8 @@
 /* What a generation says about its time: tokens are counted exactly, seconds only grow. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-
-#include <cmocka.h>
 
 #include "core/random.h"
-#include "tiny_model.h"
-
-static phi3_model *model;
-static phi3_error error;
-static int32_t ids[TINY_POSITIONS];
-
-static int load_model(void **state)
-{
-    (void)state;
-    model = tiny_model_load("reference");
-    tiny_ids(3, ids, TINY_POSITIONS);
-    return model == NULL;
-}
-
-static int free_model(void **state)
-{
-    (void)state;
-    phi3_model_free(model);
-    return 0;
-}
+#define TINY_SEED 3
+#include "tiny_fixture.h"
 
 static phi3_generation *start(phi3_generation_config config, phi3_random *random,
                               phi3_prompt prompt)
