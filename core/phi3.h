@@ -621,8 +621,8 @@ PHI3_API phi3_status phi3_request_descriptor(phi3_request *request, int *descrip
 
 /* For event loops that cannot watch a foreign descriptor, as nginx's: the path of a stream socket.
  * Connect, send phi3_request_id() in decimal and a newline; a byte comes whenever there is news
- * (perhaps one too many), and the end of the stream once the request is freed. A connection that is closed before cancels its
- * request. Only this process can open the path. Borrowed. */
+ * (perhaps one too many), and the end of the stream once the request is freed. A connection that
+ * closes before its request has ended cancels it. Only this process can open the path. Borrowed. */
 PHI3_API const char *phi3_engine_socket_path(const phi3_engine *engine);
 PHI3_API uint64_t phi3_request_id(const phi3_request *request);
 

@@ -76,7 +76,7 @@ local worker = {failure = {"phi3 has no model in this worker: call init_worker{m
 
 local OPTIONS = calls.set_of {
   "model", "name", "n_slots", "queue", "max_length", "n_threads", "device_map", "dtype",
-  "compute_dtype", "kv_cache_dtype",
+  "compute_dtype", "kv_cache_dtype", "quantization", "packed_dir",
 }
 
 -- A fair share of the cores: each worker computes with as many threads.
@@ -88,7 +88,8 @@ local function load(options)
   options = calls.check_options("init_worker()", options, OPTIONS)
   local model = calls.check(phi3.AutoModelForCausalLM.from_pretrained(options.model, {
     device_map = options.device_map, dtype = options.dtype, compute_dtype = options.compute_dtype,
-    kv_cache_dtype = options.kv_cache_dtype, n_threads = options.n_threads or threads_per_worker(),
+    kv_cache_dtype = options.kv_cache_dtype, quantization = options.quantization,
+    packed_dir = options.packed_dir, n_threads = options.n_threads or threads_per_worker(),
   }))
   local positions = model.config.max_position_embeddings
   local max_length = math.min(options.max_length or DEFAULT_MAX_LENGTH, positions)
@@ -108,8 +109,9 @@ end
 -- model: as for from_pretrained. name: what clients call it (the last part of `model`). n_slots: how
 -- many requests are generated together (4). queue: how many more may wait (64). max_length: tokens of
 -- a prompt and its answer together (4096), which bounds the memory: n_slots * max_length tokens of KV
--- cache. n_threads: this worker's share of the cores, unless given. Also device_map, dtype,
--- compute_dtype and kv_cache_dtype of from_pretrained.
+-- cache. n_threads: this worker's share of the cores, unless given. packed_dir: a directory for packed
+-- weights, by way of which the workers share their memory; else each has its own. Also device_map,
+-- dtype, compute_dtype, kv_cache_dtype and quantization of from_pretrained.
 --
 -- Returns true, or nil, message, code, which is logged and is what later calls return.
 function M.init_worker(options)

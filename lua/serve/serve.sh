@@ -9,6 +9,7 @@
 #   OPTIONS    more options of phi3.init_worker, in Lua: "n_slots = 8, queue = 100"
 #   LUA_DIR    where phi3.lua is (beside this directory)
 #   LUA_CDIR   where phi3/core.so for LuaJIT is (PREFIX/../lua/5.1)
+#   PHI3_CACHE_DIR  packed weights, by way of which the workers share memory (PREFIX/packed)
 #   NGINX      the program (nginx or openresty)
 #   TEMPLATE   another configuration with the same placeholders (nginx.conf beside this file)
 set -eu
@@ -47,5 +48,6 @@ sed -e "s|@MODULES@|$(escape "$modules")|" -e "s|@USER@|$user|" \
     -e "s|@OPTIONS@|$(escape "$options")|" -e "s|@PAGES@|$(escape "$here")|" \
     "${TEMPLATE:-$here/nginx.conf}" >"$prefix/nginx.conf"
 
+export PHI3_CACHE_DIR="${PHI3_CACHE_DIR:-$prefix/packed}"
 echo "phi3 serves $model at http://127.0.0.1:$port"
 exec "$nginx" -p "$prefix" -c "$prefix/nginx.conf" -e stderr -g "daemon off;"

@@ -182,6 +182,12 @@ def test_a_full_queue_says_come_back_later(tmp_path, smollm2):
     server.stop()
 
 
+def test_workers_share_the_memory_of_the_weights(busy_server, smollm2):
+    (weights,) = Path(smollm2).glob("*.gguf")
+    for pid in busy_server.workers():  # a copy of one's own would be as large as the file
+        assert resident_bytes(pid) < weights.stat().st_size
+
+
 # ---- Memory -------------------------------------------------------------------------------------
 
 
