@@ -30,31 +30,39 @@ INLINE size_t place_of_lane(int lane)
 
 /* ---- Packing --------------------------------------------------------------------------------- */
 
-/* Lanes of one vector of LANES rows of w, from row `first` on. Rows that w lacks are zeros. */
-INLINE void pack_vectors(phi3_dtype dtype, bool bfloat16, const phi3_float_rows *w, size_t first,
-                         size_t column, size_t n_columns, floats out[LANES])
+/* One vector of each of LANES rows of w, from `row` and `column` on, turned. What w lacks is zeros;
+ * nothing is when `whole`, which the compiler knows. */
+INLINE void pack_vectors(phi3_dtype dtype, bool bfloat16, const phi3_float_rows *w, size_t row,
+                         size_t column, size_t n_columns, bool whole, float *panel, size_t n_steps)
 {
+    const char *from = (const char *)w->data + (row * w->stride + column) * element_bytes(dtype);
+    size_t row_bytes = w->stride * element_bytes(dtype);
+    floats lanes[LANES];
     for (size_t r = 0; r < LANES; r++) {
-        size_t at = (first + r) * w->stride + column;
-        out[r] = (floats){0};
-        if (first + r < w->n_rows)
-            out[r] = load_units_up_to(dtype, bfloat16,
-                                      (const char *)w->data + at * element_bytes(dtype), n_columns);
+        if (whole)
+            lanes[r] = load_units(dtype, bfloat16, from + r * row_bytes);
+        else if (row + r < w->n_rows)
+            lanes[r] = load_units_up_to(dtype, bfloat16, from + r * row_bytes, n_columns);
+        else
+            lanes[r] = (floats){0};
     }
-    transpose(out);
+    transpose(lanes);
+    for (int j = 0; j < LANES; j++)
+        store(panel + place_of_lane(j) * n_steps * 2 * LANES, lanes[j]);
 }
 
 INLINE void pack(phi3_dtype dtype, bool bfloat16, const phi3_float_rows *w, size_t n_columns,
                  size_t n_steps, float *panel)
 {
     size_t step = columns_of_vector(bfloat16);
-    for (size_t first = 0; first < 2 * LANES; first += LANES) {
-        for (size_t i = 0; i * step < n_columns; i++) {
-            floats lanes[LANES];
-            pack_vectors(dtype, bfloat16, w, first, i * step, n_columns - i * step, lanes);
-            for (int j = 0; j < LANES; j++)
-                store(panel + (place_of_lane(j) * n_steps + i) * 2 * LANES + first, lanes[j]);
-        }
+    for (size_t row = 0; row < 2 * LANES; row += LANES) {
+        size_t i = 0, column = 0;
+        for (; row + LANES <= w->n_rows && column + step <= n_columns; i++, column += step)
+            pack_vectors(dtype, bfloat16, w, row, column, step, true, panel + i * 2 * LANES + row,
+                         n_steps);
+        for (; column < n_columns; i++, column += step)
+            pack_vectors(dtype, bfloat16, w, row, column, n_columns - column, false,
+                         panel + i * 2 * LANES + row, n_steps);
     }
 }
 
