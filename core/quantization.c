@@ -112,6 +112,7 @@ static bool needs_more_bits(size_t layer, size_t n_layers)
     return layer < n_layers / 8 || layer >= 7 * n_layers / 8 || (layer - n_layers / 8) % 3 == 2;
 }
 
+/* Of values, or of queries, keys and values in one. */
 static phi3_dtype dtype_of_value(const phi3_quantization *q, size_t layer, size_t n_layers,
                                  bool many_queries)
 {
@@ -130,21 +131,6 @@ static phi3_dtype dtype_of_value(const phi3_quantization *q, size_t layer, size_
     case FILE_IQ4_NL:
     case FILE_IQ4_XS:
         return many_queries ? PHI3_Q5_K : q->dtype;
-    default:
-        return q->dtype;
-    }
-}
-
-static phi3_dtype dtype_of_qkv(const phi3_quantization *q)
-{
-    switch (q->file_type) {
-    case FILE_Q3_K_M:
-    case FILE_Q3_K_L:
-        return PHI3_Q4_K;
-    case FILE_Q4_K_M:
-        return PHI3_Q5_K;
-    case FILE_Q5_K_M:
-        return PHI3_Q6_K;
     default:
         return q->dtype;
     }
@@ -202,9 +188,8 @@ static phi3_dtype dtype_by_role(const phi3_quantization *q, const phi3_config *c
     case PHI3_ROLE_LM_HEAD:
         return dtype_of_head(q);
     case PHI3_ROLE_VALUE:
-        return dtype_of_value(q, layer, n_layers, many_queries);
     case PHI3_ROLE_QKV:
-        return dtype_of_qkv(q);
+        return dtype_of_value(q, layer, n_layers, many_queries);
     case PHI3_ROLE_ATTENTION_OUTPUT:
         return dtype_of_attention_output(q);
     case PHI3_ROLE_DOWN:
