@@ -74,6 +74,11 @@ typedef struct phi3_cpu_kernels {
     /* The product by the weights' format; NULL for formats that are not packed. */
     phi3_panel_product *panel_product[PHI3_DTYPE_LIMIT];
 
+    /* Its sums to where they belong: y[r][o] = sums[r][o]; straight to memory when that may be.
+     *     sums [n_rows][PHI3_PANEL_ROWS], y [n_rows][n_out] with rows y_stride apart */
+    void (*spread_sums)(const float *sums, size_t n_rows, size_t n_out, bool past_caches, float *y,
+                        size_t y_stride);
+
     /* y[r][o] = x[r] . w[o], for a few rows of x. x of F32: in float32, w of any dtype. x of BF16,
      * only at PHI3_ISA_AVX512_BF16: w of F16 is rounded to bfloat16, F32 is not possible.
      *     y [x.n_rows][.] with rows y_stride apart */

@@ -224,8 +224,8 @@ static void threads_do_not_matter(void **state)
 
 static void check_rows_do_not_matter(phi3_dtype dtype, size_t n_columns, phi3_compute compute)
 {
-    const size_t rows[] = {2, 3, 4, 5, 16, 17, 31, 40};
-    enum { N_OUT = 35, MOST = 40 };
+    const size_t rows[] = {2, 3, 4, 5, 8, 16, 17, 31, 33, 49, 100};
+    enum { N_OUT = 35, MOST = 100 };
     phi3_tensor w = random_tensor(dtype, N_OUT, n_columns, 0);
     phi3_matrix *matrix = NULL;
     assert_int_equal(phi3_backend_cpu.matrix_create(&w, 1, compute, NULL, &matrix, NULL), PHI3_OK);
@@ -262,6 +262,52 @@ static void rows_do_not_matter(void **state)
                 check_rows_do_not_matter(all_dtypes[d], block == 32 ? 32 * 27 : 768, compute);
         }
     }
+}
+
+/*
+ * Weight by weight: the row of x that is 127 at one column, and so exact in 8 bits, gets 127 times
+ * that column. Every code, scale and min of a packed panel is where it belongs.
+ */
+static void check_columns(phi3_dtype dtype, size_t n_out, size_t n_columns)
+{
+    phi3_tensor w = random_tensor(dtype, n_out, n_columns, 0);
+    size_t row_bytes = phi3_dtype_row_bytes(dtype, n_columns);
+    phi3_matrix *matrix = NULL;
+    assert_int_equal(phi3_backend_cpu.matrix_create(&w, 1, PHI3_COMPUTE_MIXED, NULL, &matrix, NULL),
+                     PHI3_OK);
+    float *x = random_floats(n_columns * n_columns), *row = random_floats(n_columns);
+    float *y = phi3_backend_cpu.allocate(n_columns * n_out * sizeof *y);
+    memset(x, 0, n_columns * n_columns * sizeof *x);
+    for (size_t i = 0; i < n_columns; i++)
+        x[i * n_columns + i] = 127;
+    run_linear(&phi3_backend_cpu, matrix, 2, x, n_columns, y);
+    for (size_t o = 0; o < n_out; o++) {
+        phi3_dequantize_row(dtype, (const char *)w.data + o * row_bytes, n_columns, row);
+        float largest = 0;
+        for (size_t i = 0; i < n_columns; i++)
+            largest = fmaxf(largest, fabsf(row[i]));
+        for (size_t i = 0; i < n_columns; i++)
+            if (!(fabsf(y[i * n_out + o] - 127 * row[i]) <= 127 * 1e-6f * largest))
+                fail_msg("%s: row %zu, column %zu: %g, not %g", phi3_dtype_traits(dtype)->name, o,
+                         i, y[i * n_out + o] / 127, row[i]);
+    }
+    phi3_backend_cpu.matrix_free(matrix);
+    phi3_backend_cpu.release(y);
+    test_free(x);
+    test_free(row);
+    test_free((void *)w.data);
+}
+
+static void columns_are_what_is_stored(void **state)
+{
+    (void)state;
+    random_state = 8;
+    for (size_t d = 0; d < COUNT(all_dtypes); d++) {
+        size_t block = phi3_dtype_traits(all_dtypes[d])->block_size;
+        if (block > 1)
+            check_columns(all_dtypes[d], 67, block == 32 ? 96 : 512);
+    }
+    check_columns(PHI3_Q4_0, 2112, 512); /* y so large that it is stored past the caches */
 }
 
 /* Activations of zero give zero, one that is not finite gives a row that is not. */
@@ -360,10 +406,15 @@ static void bad_parts_are_refused(void **state)
 static int all_tests(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_format_and_size), cmocka_unit_test(large_and_misaligned),
-        cmocka_unit_test(mixed_parts),           cmocka_unit_test(threads_do_not_matter),
-        cmocka_unit_test(special_activations),   cmocka_unit_test(embed_expands_rows),
-        cmocka_unit_test(bad_parts_are_refused), cmocka_unit_test(rows_do_not_matter),
+        cmocka_unit_test(every_format_and_size),
+        cmocka_unit_test(large_and_misaligned),
+        cmocka_unit_test(mixed_parts),
+        cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(special_activations),
+        cmocka_unit_test(embed_expands_rows),
+        cmocka_unit_test(bad_parts_are_refused),
+        cmocka_unit_test(rows_do_not_matter),
+        cmocka_unit_test(columns_are_what_is_stored),
     };
     return cmocka_run_group_tests_name("linear", tests, NULL, NULL);
 }

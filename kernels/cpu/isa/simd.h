@@ -54,6 +54,26 @@ INLINE void store(float *to, floats v)
     memcpy(to, &v, sizeof v);
 }
 
+/* A store that leaves the caches alone; `to` at a multiple of a vector. Other threads see it after
+ * fence_stores. */
+INLINE void store_past_caches(float *to, floats v)
+{
+#if defined(__AVX512F__)
+    _mm512_stream_ps(to, (__m512)v);
+#elif defined(__AVX2__)
+    _mm256_stream_ps(to, (__m256)v);
+#else
+    store(to, v);
+#endif
+}
+
+INLINE void fence_stores(void)
+{
+#if defined(__AVX2__)
+    _mm_sfence();
+#endif
+}
+
 /* The first `count` lanes, zeros above; a whole vector when count is LANES or more. */
 INLINE floats load_up_to(const float *from, size_t count)
 {

@@ -21,6 +21,7 @@ const phi3_cpu_kernels ISA_NAME(phi3_cpu_kernels) = {
             [PHI3_IQ4_NL] = ISA_NAME(phi3_product_iq4_nl),
             [PHI3_IQ4_XS] = ISA_NAME(phi3_product_iq4_xs),
         },
+    .spread_sums = ISA_NAME(phi3_spread_sums),
     .float_product = ISA_NAME(phi3_float_product),
     .float_lanes = LANES,
     .pack_float_panel = ISA_NAME(phi3_pack_float_panel),
