@@ -1,12 +1,12 @@
 /*
  * bench_kernels.c - how fast the CPU backend's products are, by format. Run by hand:
  *
- *     bench_kernels [threads] [rows of the prefill]
+ *     bench_kernels [threads] [rows of the prefill] [format]
  *
- * Prints the machine's read bandwidth, the bandwidth that one row of activations reaches on weights
- * that come from memory, and the rate of a prefill.
+ * First measures what the machine can do. Then, for each format, on weights that no cache holds: the
+ * bytes that one row of activations reads a second, what 8 rows cost beside one, and the rate of a
+ * prefill, beside the peak of the units that compute it.
  */
-#include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,36 +15,13 @@
 #include "kernels/backend.h"
 #include "phi3.h"
 
-enum { N_OUT = 8192, N_COLUMNS = 3072, COPIES = 8 /* so that no cache holds them all */ };
+enum { N_OUT = 8192, N_COLUMNS = 3072, COPIES = 16 };
 
 static double now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* GB/s of a plain sum over a large array. */
-static double read_bandwidth(int n_threads)
-{
-    size_t count = (size_t)64 << 20;
-    uint64_t *data = malloc(count * sizeof *data), sum = 0;
-    if (!data)
-        return 0;
-    memset(data, 1, count * sizeof *data);
-    double best = 0;
-    for (int round = 0; round < 4; round++) {
-        double start = now();
-#pragma omp parallel for num_threads(n_threads) reduction(+ : sum)
-        for (size_t i = 0; i < count; i++)
-            sum += data[i];
-        double rate = (double)(count * sizeof *data) / (now() - start) * 1e-9;
-        best = rate > best ? rate : best;
-    }
-    volatile uint64_t sink = sum;
-    (void)sink;
-    free(data);
-    return best;
 }
 
 /* Seconds of one product with n_rows rows, the best of some rounds over all copies. */
@@ -66,46 +43,74 @@ static double time_product(phi3_matrix **matrices, size_t n_rows, int n_threads,
     return best;
 }
 
-static void bench_format(phi3_dtype dtype, int n_threads, size_t n_rows, double bandwidth)
+/* Operations a second of the units that multiply a format, and what they are called. */
+static double peak_for(phi3_dtype dtype, const phi3_peaks *peaks, const char **unit)
 {
+    if (phi3_dtype_traits(dtype)->block_size > 1) {
+        *unit = "int8";
+        return peaks->units_int8;
+    }
+    bool is_bfloat16 = dtype != PHI3_F32 && peaks->units_bf16 > 0;
+    *unit = is_bfloat16 ? "bfloat16" : "float32";
+    return is_bfloat16 ? peaks->units_bf16 : peaks->units_f32;
+}
+
+static void print_rates(phi3_dtype dtype, const phi3_peaks *peaks, size_t bytes, size_t n_rows,
+                        const double seconds[3])
+{
+    const char *unit;
+    double peak = peak_for(dtype, peaks, &unit), read = (double)bytes / seconds[0] * 1e-9;
+    double rate = 2e-9 * (double)n_rows * N_OUT * N_COLUMNS / seconds[2];
+    printf("%-9s 1 row %5.2f ms, %5.1f GB/s (%3.0f %%) | 8 rows cost %4.2f | %zu rows %6.0f GOP/s "
+           "(%2.0f %% of %s)\n",
+           phi3_dtype_traits(dtype)->name, seconds[0] * 1e3, read, 100 * read / peaks->read,
+           seconds[1] / seconds[0], n_rows, rate, 100 * rate / peak, unit);
+}
+
+static void bench_format(phi3_dtype dtype, size_t n_rows, const phi3_peaks *peaks)
+{
+    const phi3_backend *cpu = &phi3_backend_cpu;
     size_t bytes = N_OUT * phi3_dtype_row_bytes(dtype, N_COLUMNS);
-    float *x = malloc(n_rows * N_COLUMNS * sizeof *x), *y = malloc(n_rows * N_OUT * sizeof *y);
-    uint8_t *weights[COPIES];
+    float *x = cpu->allocate(n_rows * N_COLUMNS * sizeof *x);
+    float *y = cpu->allocate(n_rows * N_OUT * sizeof *y);
+    uint8_t *weights = malloc(bytes * COPIES);
     phi3_matrix *matrices[COPIES];
     for (size_t i = 0; i < n_rows * N_COLUMNS; i++)
         x[i] = (float)(i % 17) - 8;
-    for (int m = 0; m < COPIES; m++) {
-        weights[m] = malloc(bytes);
-        memset(weights[m], 0x21, bytes); /* as a float16 it is an ordinary scale */
-        phi3_tensor part = {dtype, N_OUT, N_COLUMNS, weights[m]};
-        phi3_backend_cpu.matrix_create(&part, 1, PHI3_COMPUTE_MIXED, NULL, &matrices[m], NULL);
+    memset(weights, 0x21, bytes * COPIES); /* as a float16 it is an ordinary scale */
+    phi3_tensor part = {dtype, N_OUT, N_COLUMNS, weights};
+    for (size_t m = 0; m < COPIES; m++) {
+        part.data = weights + m * bytes;
+        cpu->matrix_create(&part, 1, PHI3_COMPUTE_MIXED, NULL, &matrices[m], NULL);
     }
-    double decode = time_product(matrices, 1, n_threads, x, y);
-    double few = time_product(matrices, 8, n_threads, x, y);
-    double prefill = time_product(matrices, n_rows, n_threads, x, y);
-    double rate = (double)bytes / decode * 1e-9;
-    double flops = 2.0 * N_OUT * N_COLUMNS * 1e-9;
-    printf("%-9s %7.2f ms %6.1f GB/s (%3.0f %%) | 8 rows %7.1f GFLOP/s | %zu rows %7.1f GFLOP/s\n",
-           phi3_dtype_traits(dtype)->name, decode * 1e3, rate, 100 * rate / bandwidth,
-           8 * flops / few, n_rows, (double)n_rows * flops / prefill);
-    for (int m = 0; m < COPIES; m++) {
-        phi3_backend_cpu.matrix_free(matrices[m]);
-        free(weights[m]);
-    }
-    free(x);
-    free(y);
+    const size_t rows[3] = {1, 8, n_rows};
+    double seconds[3];
+    for (int i = 0; i < 3; i++)
+        seconds[i] = time_product(matrices, rows[i], peaks->n_threads, x, y);
+    size_t packed = cpu->matrix_packed_size(&part, 1, PHI3_COMPUTE_MIXED);
+    print_rates(dtype, peaks, packed ? packed : bytes, n_rows, seconds);
+    for (int m = 0; m < COPIES; m++)
+        cpu->matrix_free(matrices[m]);
+    free(weights);
+    cpu->release(x);
+    cpu->release(y);
 }
 
 int main(int argc, char **argv)
 {
-    int n_threads = argc > 1 ? atoi(argv[1]) : phi3_default_threads();
+    const phi3_run_options options = {.n_threads = argc > 1 ? atoi(argv[1]) : 0};
     size_t n_rows = argc > 2 ? (size_t)atol(argv[2]) : 512;
-    double bandwidth = read_bandwidth(n_threads);
-    printf("%s, %d threads, reads %.1f GB/s; matrices of %d x %d\n", phi3_cpu_isa(), n_threads,
-           bandwidth, N_OUT, N_COLUMNS);
+    phi3_peaks peaks;
+    phi3_error error;
+    if (phi3_measure_peaks(&options, &peaks, &error) != PHI3_OK) {
+        fprintf(stderr, "%s\n", error.message);
+        return 1;
+    }
+    printf("%s, %d threads: reads %.1f GB/s, %.0f GOP/s of int8; matrices of %d x %d\n",
+           phi3_cpu_isa(), peaks.n_threads, peaks.read, peaks.units_int8, N_OUT, N_COLUMNS);
     for (uint32_t dtype = 0; dtype < PHI3_DTYPE_LIMIT; dtype++)
         if (phi3_dtype_traits(dtype) &&
             (argc < 4 || !strcmp(argv[3], phi3_dtype_traits(dtype)->name)))
-            bench_format((phi3_dtype)dtype, n_threads, n_rows, bandwidth);
+            bench_format((phi3_dtype)dtype, n_rows, &peaks);
     return 0;
 }
