@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -70,11 +71,30 @@ static phi3_status create_temporary(phi3_output *output, phi3_error *error)
     return fail_errno(error, output->path, "write");
 }
 
-/* Filesystems that cannot reserve space find out later. */
+/* A write beyond the process's limit would raise a signal, which ends it. */
+static bool is_within_limit(uint64_t size)
+{
+    struct rlimit limit;
+    return getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
+           size <= limit.rlim_cur;
+}
+
+bool phi3_disk_reserve(int descriptor, uint64_t size)
+{
+    if (!is_within_limit(size)) {
+        errno = EFBIG;
+        return false;
+    }
+    int result;
+    do
+        result = fallocate(descriptor, 0, 0, (off_t)size);
+    while (result != 0 && errno == EINTR);
+    return result == 0 || errno == EOPNOTSUPP || errno == ENOSYS;
+}
+
 static phi3_status reserve(const phi3_output *output, uint64_t size, phi3_error *error)
 {
-    if (size == 0 || fallocate(output->descriptor, 0, 0, (off_t)size) == 0 ||
-        (errno != ENOSPC && errno != EFBIG && errno != EDQUOT))
+    if (phi3_disk_reserve(output->descriptor, size))
         return PHI3_OK;
     char verb[64];
     snprintf(verb, sizeof verb, "write %llu bytes", (unsigned long long)size);

@@ -23,4 +23,8 @@ phi3_status phi3_output_commit(phi3_output *output, phi3_error *error);
 /* Removes the temporary file; NULL is fine. */
 void phi3_output_discard(phi3_output *output);
 
+/* Takes the first `size` bytes of a file on the disk, at least 1, where the file system can do so
+ * beforehand. False, with errno: there is no room, or the process may not write so much. */
+bool phi3_disk_reserve(int descriptor, uint64_t size);
+
 #endif

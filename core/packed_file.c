@@ -17,11 +17,11 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "error.h"
+#include "output.h"
 
 enum { HEADER_UNIT = 4096, SUM_DIGITS = 16 };
 
@@ -131,28 +131,6 @@ static void make_directories(const char *path)
     free(copy);
 }
 
-/* A write beyond the limit would raise a signal. */
-static bool is_within_limit(size_t size)
-{
-    struct rlimit limit;
-    return getrlimit(RLIMIT_FSIZE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
-           size <= limit.rlim_cur;
-}
-
-/* Takes the room on the disk at once, where the file system can. */
-static bool reserve(int descriptor, size_t size)
-{
-    if (!is_within_limit(size)) {
-        errno = EFBIG;
-        return false;
-    }
-    int result;
-    do
-        result = fallocate(descriptor, 0, 0, (off_t)size);
-    while (result != 0 && errno == EINTR);
-    return result == 0 || errno == EOPNOTSUPP || errno == ENOSYS;
-}
-
 /* The lock counts only while the file still has the name by which it was opened. */
 static bool is_named(int descriptor, const char *path, struct stat *status)
 {
@@ -196,7 +174,7 @@ static phi3_packed_state begin(phi3_packed_file *file)
     }
     errno = EPERM;
     if (!is_trusted(&status) || status.st_nlink != 1 || ftruncate(descriptor, 0) != 0 ||
-        !reserve(descriptor, header_size(file) + file->data_size)) {
+        !phi3_disk_reserve(descriptor, header_size(file) + file->data_size)) {
         warn(file->partial, "cannot be filled");
         phi3_packed_file_abandon(file);
         return PHI3_PACKED_UNAVAILABLE;
