@@ -18,6 +18,7 @@ from phi3.errors import FileAccessError, InvalidArgumentError, MissingPackageErr
 
 ROOT = Path(__file__).resolve().parents[2]
 PEAKS = {"read": 50.0, "product_f32": 500.0, "product_bf16": 1000.0, "product_int8": 2000.0}
+PEAKS |= {"units_f32": 600.0, "units_bf16": 1200.0, "units_int8": 2400.0}
 PHI35 = {  # Phi-3.5-mini in Q4_0: 18 bytes for 32 weights, float32 norms
     "hidden_size": 3072,
     "intermediate_size": 8192,
@@ -105,7 +106,9 @@ def test_which_peak_counts(dtype, compute_dtype, operand):
 
 
 def test_no_bound_without_a_peak():
-    machine = Machine.of({**PEAKS, "product_int8": 0.0})
+    without = {**PEAKS, "product_int8": 0.0}
+    assert Machine.of(without).operations["int8"] == 2400e9
+    machine = Machine.of({**without, "units_int8": 0.0})
     assert prefill_bound(Cost.of(PHI35), machine, 512) is None
 
 

@@ -21,13 +21,14 @@ class Machine:
 
     @classmethod
     def of(cls, measured: dict[str, float]) -> Machine:
-        """`measured`: what phi3.measure_peaks() gives, in G a second; 0 where there is no such."""
-        products = {
-            "float32": measured["product_f32"],
-            "bfloat16": measured["product_bf16"],
-            "int8": measured["product_int8"],
+        """`measured`: what phi3.measure_peaks() gives, in G a second; 0 where there is no such.
+        What no product was measured for counts as what the multipliers reach in registers."""
+        names = {"float32": "f32", "bfloat16": "bf16", "int8": "int8"}
+        peaks = {
+            name: measured[f"product_{short}"] or measured[f"units_{short}"]
+            for name, short in names.items()
         }
-        return cls(1e9 * measured["read"], {name: 1e9 * v for name, v in products.items() if v})
+        return cls(1e9 * measured["read"], {name: 1e9 * v for name, v in peaks.items() if v})
 
 
 @dataclass(frozen=True)
