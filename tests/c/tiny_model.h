@@ -7,6 +7,7 @@
 #ifndef PHI3_TEST_TINY_MODEL_H
 #define PHI3_TEST_TINY_MODEL_H
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,23 +34,38 @@ static const char tiny_config[] =
     " \"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1.0, 1.1, 1.2, 1.3],"
     " \"long_factor\": [1.5, 2.5, 5.0, 9.0]}, \"bos_token_id\": 1, \"eos_token_id\": 2}";
 
+/* The same sizes as a llama, whose matrices stand apart. */
+static const char tiny_llama_config[] =
+    "{\"model_type\": \"llama\", \"architectures\": [\"LlamaForCausalLM\"], \"vocab_size\": 96,"
+    " \"hidden_size\": 32, \"intermediate_size\": 48, \"num_hidden_layers\": 2,"
+    " \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"hidden_act\": \"silu\","
+    " \"max_position_embeddings\": 700, \"rms_norm_eps\": 1e-05, \"rope_theta\": 10000.0,"
+    " \"tie_word_embeddings\": false, \"bos_token_id\": 1, \"eos_token_id\": 2}";
+
 typedef struct tiny_tensor {
     char name[64];
     size_t n_rows, n_columns; /* n_rows 0: a vector of norm weights */
 } tiny_tensor;
 
-static inline size_t tiny_tensors(tiny_tensor *tensors)
+static inline size_t tiny_tensors(tiny_tensor *tensors, bool fused)
 {
+    enum { FUSED = 1, APART = 2 }; /* the layouts that a tensor is part of */
     const struct {
         const char *name;
         size_t n_rows, n_columns;
+        int layouts;
     } layer[] = {
-        {"input_layernorm", 0, TINY_HIDDEN},
-        {"self_attn.qkv_proj", TINY_QKV, TINY_HIDDEN},
-        {"self_attn.o_proj", TINY_HIDDEN, TINY_HIDDEN},
-        {"post_attention_layernorm", 0, TINY_HIDDEN},
-        {"mlp.gate_up_proj", 2 * TINY_INTERMEDIATE, TINY_HIDDEN},
-        {"mlp.down_proj", TINY_HIDDEN, TINY_INTERMEDIATE},
+        {"input_layernorm", 0, TINY_HIDDEN, FUSED | APART},
+        {"self_attn.qkv_proj", TINY_QKV, TINY_HIDDEN, FUSED},
+        {"self_attn.q_proj", TINY_QKV / 2, TINY_HIDDEN, APART},
+        {"self_attn.k_proj", TINY_QKV / 4, TINY_HIDDEN, APART},
+        {"self_attn.v_proj", TINY_QKV / 4, TINY_HIDDEN, APART},
+        {"self_attn.o_proj", TINY_HIDDEN, TINY_HIDDEN, FUSED | APART},
+        {"post_attention_layernorm", 0, TINY_HIDDEN, FUSED | APART},
+        {"mlp.gate_up_proj", 2 * TINY_INTERMEDIATE, TINY_HIDDEN, FUSED},
+        {"mlp.gate_proj", TINY_INTERMEDIATE, TINY_HIDDEN, APART},
+        {"mlp.up_proj", TINY_INTERMEDIATE, TINY_HIDDEN, APART},
+        {"mlp.down_proj", TINY_HIDDEN, TINY_INTERMEDIATE, FUSED | APART},
     };
     size_t count = 0;
     tensors[count++] = (tiny_tensor){"model.embed_tokens.weight", TINY_VOCAB, TINY_HIDDEN};
@@ -57,6 +73,8 @@ static inline size_t tiny_tensors(tiny_tensor *tensors)
     tensors[count++] = (tiny_tensor){"model.norm.weight", 0, TINY_HIDDEN};
     for (int i = 0; i < TINY_LAYERS; i++) {
         for (size_t j = 0; j < sizeof layer / sizeof *layer; j++) {
+            if ((layer[j].layouts & (fused ? FUSED : APART)) == 0)
+                continue;
             tiny_tensor *tensor = &tensors[count++];
             tensor->n_rows = layer[j].n_rows;
             tensor->n_columns = layer[j].n_columns;
@@ -67,10 +85,10 @@ static inline size_t tiny_tensors(tiny_tensor *tensors)
     return count;
 }
 
-static inline void tiny_write_weights(const char *path)
+static inline void tiny_write_weights(const char *path, bool fused)
 {
     tiny_tensor tensors[32];
-    size_t count = tiny_tensors(tensors), offset = 0;
+    size_t count = tiny_tensors(tensors, fused), offset = 0;
     char header[8192] = "{";
     for (size_t i = 0; i < count; i++) {
         const tiny_tensor *t = &tensors[i];
@@ -104,23 +122,39 @@ static inline void tiny_write_weights(const char *path)
     fclose(file);
 }
 
+/* Writes the checkpoint, of a phi3 or a llama, into a directory that is there. */
+static inline void tiny_model_write(const char *directory, bool is_llama)
+{
+    char path[96];
+    snprintf(path, sizeof path, "%s/config.json", directory);
+    FILE *file = fopen(path, "w");
+    fputs(is_llama ? tiny_llama_config : tiny_config, file);
+    fclose(file);
+    snprintf(path, sizeof path, "%s/model.safetensors", directory);
+    tiny_write_weights(path, !is_llama);
+}
+
+/* Removes the files and the directory. */
+static inline void tiny_model_remove(const char *directory)
+{
+    char path[96];
+    snprintf(path, sizeof path, "%s/config.json", directory);
+    unlink(path);
+    snprintf(path, sizeof path, "%s/model.safetensors", directory);
+    unlink(path);
+    rmdir(directory);
+}
+
 /* Writes the checkpoint into a new directory, loads it on a device, and removes the files. */
 static inline phi3_status tiny_model_open(const char *device, phi3_model **model, phi3_error *error)
 {
-    char directory[] = "/tmp/phi3-tiny-XXXXXX", config[64], weights[64];
+    char directory[] = "/tmp/phi3-tiny-XXXXXX";
     if (mkdtemp(directory) == NULL)
         return PHI3_ERROR_IO;
-    snprintf(config, sizeof config, "%s/config.json", directory);
-    snprintf(weights, sizeof weights, "%s/model.safetensors", directory);
-    FILE *file = fopen(config, "w");
-    fputs(tiny_config, file);
-    fclose(file);
-    tiny_write_weights(weights);
+    tiny_model_write(directory, false);
     phi3_model_options options = {.device = device, .compute_dtype = "float32"};
     phi3_status status = phi3_model_load(directory, &options, model, error);
-    unlink(config);
-    unlink(weights);
-    rmdir(directory);
+    tiny_model_remove(directory);
     return status;
 }
 
