@@ -15,13 +15,15 @@ static void one_core(void **state)
     assert_true(peaks.units_f32 > 0.1 && peaks.units_f32 < 2000);
     if (phi3_isa_current() == PHI3_ISA_PORTABLE)
         return; /* there oneDNN may use more than our kernels */
-    assert_true(peaks.units_int8 > peaks.units_f32);
     assert_int_equal(peaks.units_bf16 > 0, phi3_isa_current() >= PHI3_ISA_AVX512_BF16);
+#ifndef __SANITIZE_ADDRESS__ /* its checks slow our loops down, and oneDNN's not */
+    assert_true(peaks.units_int8 > peaks.units_f32);
 #ifdef PHI3_ONEDNN
     assert_true(peaks.product_f32 > 0 && peaks.product_f32 < 1.5 * peaks.units_f32);
     assert_true(peaks.product_int8 > 0 && peaks.product_int8 < 1.5 * peaks.units_int8);
     if (peaks.units_bf16 > 0)
         assert_true(peaks.product_bf16 > 0 && peaks.product_bf16 < 1.5 * peaks.units_bf16);
+#endif
 #endif
 }
 

@@ -14,17 +14,17 @@ uint32_t ISA_NAME(phi3_peak_read)(const void *data, size_t size)
 {
     enum { RUN = 8 * VECTOR_BYTES, AHEAD = 4096 };
     const char *from = data;
-    ints sum[4] = {{0}};
+    uints sum[4] = {{0}};
     for (size_t i = 0; i + RUN <= size; i += RUN) {
         for (int line = 0; line < RUN; line += 64)
             __builtin_prefetch(from + i + AHEAD + line);
         for (int v = 0; v < 8; v++)
-            sum[v % 4] += (ints)load_bytes(from + i + v * VECTOR_BYTES);
+            sum[v % 4] += (uints)load_bytes(from + i + v * VECTOR_BYTES);
     }
-    ints all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    uints all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
     uint32_t total = 0;
     for (int i = 0; i < LANES; i++)
-        total += (uint32_t)all[i];
+        total += all[i];
     return total;
 }
 
@@ -69,15 +69,30 @@ double ISA_NAME(phi3_peak_bfloat16)(size_t rounds)
 #endif
 }
 
-/* A vector of bytes times one of bytes, added in fours. */
-INLINE ints add_bytes(ints sum, bytes codes, bytes x)
-{
-#if defined(__AVX2__) && !defined(__AVX512VNNI__)
-    return sum + add_pairs(dot_pairs(codes, x));
+#if defined(__AVX2__)
+#if defined(__AVX512VNNI__)
+enum { PRODUCTS = 1 };
 #else
-    return dot_codes(sum, codes, x);
+enum { PRODUCTS = 4 }; /* added in 16 bits before they are in 32, as int8.c does */
+#endif
+
+/* PRODUCTS vectors of bytes times as many, added in fours. Each is computed in full: the compiler
+ * would share those that are equal. */
+INLINE ints add_bytes(ints sum, bytes *ones)
+{
+#if !defined(__AVX512VNNI__)
+    shorts pairs = {0};
+    for (int i = 0; i < PRODUCTS; i++) {
+        __asm__("" : "+v"(*ones));
+        pairs += dot_pairs(*ones, *ones);
+    }
+    return sum + add_pairs(pairs);
+#else
+    __asm__("" : "+v"(*ones));
+    return dot_codes(sum, *ones, *ones);
 #endif
 }
+#endif
 
 double ISA_NAME(phi3_peak_int8)(size_t rounds)
 {
@@ -85,14 +100,11 @@ double ISA_NAME(phi3_peak_int8)(size_t rounds)
     floats sum[CHAINS];
     start(sum);
     bytes ones = splat_byte(1);
-    for (size_t n = 0; n < rounds; n++) {
-        for (int i = 0; i < CHAINS; i++) {
-            __asm__("" : "+v"(ones)); /* each product in full: parts would be shared by all sums */
-            sum[i] = (floats)add_bytes((ints)sum[i], ones, ones);
-        }
-    }
+    for (size_t n = 0; n < rounds; n++)
+        for (int i = 0; i < CHAINS; i++)
+            sum[i] = (floats)add_bytes((ints)sum[i], &ones);
     keep(sum);
-    return 8.0 * LANES * CHAINS * (double)rounds;
+    return 8.0 * PRODUCTS * LANES * CHAINS * (double)rounds;
 #else
     (void)rounds;
     return 0;
