@@ -13,6 +13,7 @@
 #include "parallel.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdalign.h>
 #include <stdatomic.h>
@@ -21,7 +22,8 @@
 enum {
     MAX_WORKERS = 1023,
     N_SLOTS = 64, /* loops at the same time; one more runs on its caller alone */
-    SPINS = 1000  /* looks before a thread goes to sleep */
+    SPINS = 50,   /* looks before a thread lets others have the core, if any want it, ... */
+    YIELDS = 100  /* ... and looks of that kind before it goes to sleep: some ten microseconds */
 };
 
 /* A slot's state in one word: how many workers may still join, how many are in, and whether the
@@ -55,10 +57,14 @@ static struct {
           .posted = PTHREAD_COND_INITIALIZER,
           .left = PTHREAD_COND_INITIALIZER};
 
-static void pause_briefly(void)
+/* Between looks number `i` and i + 1. */
+static void wait_briefly(int i)
 {
+    if (i >= SPINS)
+        sched_yield();
 #ifdef __x86_64__
-    __builtin_ia32_pause();
+    else
+        __builtin_ia32_pause();
 #endif
 }
 
@@ -108,10 +114,10 @@ static bool take_part(void)
 /* Until there are more loops than `seen`. False: there will be none. */
 static bool wait_for_loop(unsigned seen)
 {
-    for (int i = 0; i < SPINS; i++) {
+    for (int i = 0; i < SPINS + YIELDS; i++) {
         if (atomic_load_explicit(&pool.n_posted, memory_order_relaxed) != seen)
             return true;
-        pause_briefly();
+        wait_briefly(i);
     }
     pthread_mutex_lock(&pool.mutex);
     atomic_fetch_add(&pool.n_sleeping,
@@ -212,8 +218,8 @@ static void finish(loop *l)
 {
     atomic_fetch_and(&pool.open, ~slot_bit(l));
     atomic_fetch_and(&l->state, ~(unsigned)ROOM);
-    for (int i = 0; i < SPINS && atomic_load(&l->state) != 0; i++)
-        pause_briefly();
+    for (int i = 0; i < SPINS + YIELDS && atomic_load(&l->state) != 0; i++)
+        wait_briefly(i);
     if (atomic_load(&l->state) != 0) {
         pthread_mutex_lock(&pool.mutex);
         atomic_fetch_or(&l->state, CALLER_SLEEPS);

@@ -26,6 +26,10 @@ def test_the_python_program_runs_on_the_embedded_default(smollm2_path):
     assert "2x + 3 = 7" in run.stdout
 
 
+def test_the_lua_program_is_the_one_that_is_tested():
+    assert blocks("lua") == [(ROOT / "tests/openresty/program.lua").read_text()]
+
+
 def test_the_c_program_is_the_example():
     assert blocks("c") == [(ROOT / "tests/c/example.c").read_text()]
 
