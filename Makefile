@@ -120,7 +120,7 @@ test-c: $(VENV)/.lua $(VENV)/.model
 	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure
 
 test-sanitize: $(VENV)/.tools
-	@$(configure) -S . -B $(BUILD)-sanitize -DPHI3_SANITIZE=ON -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
+	@$(configure) -S . -B $(BUILD)-sanitize -DPHI3_SANITIZE=ON -DPHI3_LUA=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
 	@$(BIN)/cmake --build $(BUILD)-sanitize
 	LSAN_OPTIONS=suppressions=$(CURDIR)/tests/c/leaks_elsewhere.txt \
 	    $(BIN)/ctest --test-dir $(BUILD)-sanitize --output-on-failure
