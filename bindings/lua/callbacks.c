@@ -1,7 +1,7 @@
 /*
  * callbacks.c - letting Lua in while the library computes.
  *
- * The library asks often whether to go on; Lua is asked every 20 ms. Where the caller gave no
+ * The library asks often whether to go on; Lua is asked at once, then every 20 ms. Where the caller gave no
  * function an empty one is called all the same: with it Lua's hooks run, and the `lua` program
  * answers Ctrl-C by one. What a function raises is kept until the library has returned.
  */
@@ -27,7 +27,7 @@ static int do_nothing(lua_State *L)
 phi3_lua_call phi3_lua_call_begin(lua_State *L, int function)
 {
     luaL_checkstack(L, LUA_MINSTACK, "no room for a callback");
-    phi3_lua_call call = {.L = L, .function = function, .last_check = now()};
+    phi3_lua_call call = {.L = L, .function = function, .last_check = now() - CHECK_INTERVAL};
     if (function == 0) { /* now, because pushing one may fail */
         lua_pushcfunction(L, do_nothing);
         call.function = lua_gettop(L);

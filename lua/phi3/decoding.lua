@@ -304,8 +304,8 @@ end
 -- attention_mask: 0 where a row is padded. past_key_values: a cache (one for each row): what it has in
 -- common with the row is not computed again, and it holds the result afterwards. streamer: its
 -- put(tokens) gets the prompt, then every token; then finish(). tokenizer: needed for stop_strings.
--- interrupt: a function that is asked every 20 ms whether to stop. output_timings: how many tokens were
--- computed, reused and chosen, in how many seconds. The rest are generation settings.
+-- interrupt: a function that is asked at once and every 20 ms whether to stop. output_timings: how many
+-- tokens were computed, reused and chosen, in how many seconds. The rest are generation settings.
 --
 -- Returns the rows with their prompts and new tokens, or {sequences = , scores = , logits = ,
 -- past_key_values = , timings = } when return_dict_in_generate or output_timings is set.

@@ -50,7 +50,7 @@ local phi3 = {}
 ---@field past_key_values? phi3.Cache|phi3.Cache[]
 ---@field streamer? {put: function, finish: function}
 ---@field tokenizer? phi3.Tokenizer needed for stop_strings
----@field interrupt? fun(): boolean? asked every 20 ms; true stops the call
+---@field interrupt? fun(): boolean? asked at once and every 20 ms; true stops the call
 ---@field output_timings? boolean
 ---@field n_threads? integer
 
