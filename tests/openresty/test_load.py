@@ -178,6 +178,7 @@ def test_a_full_queue_says_come_back_later(tmp_path, smollm2):
     assert server.total("phi3_refused_total") == 2
     for leaver in leavers:
         leaver.leave()
+    wait_until(lambda: server.total("phi3_running") + server.total("phi3_queued") == 0)
     assert ask_alone(server, 1)[1] in {"length", "stop"}
     server.stop()
 
