@@ -271,8 +271,8 @@ typedef struct phi3_model phi3_model;
 typedef struct phi3_model_options {
     const char *device; /* "auto" (NULL), "cpu", "reference", "cuda", "cuda:N" */
     /* How products are computed. "float32": every one in float32, the exact mode. "mixed": with
-     * activations rounded to 8 bits where weights are quantised, to bfloat16 where they have 16
-     * bits. "auto" (NULL): float32 for weights of up to 256 MB, mixed above. */
+     * activations rounded to 8 bits where weights are quantised, to bfloat16 where they are
+     * bfloat16. "auto" (NULL): float32 for weights of up to 256 MB, mixed above. */
     const char *compute_dtype;
     /* How keys and values are kept: "float32", "float16", "bfloat16", or "int8" with a scale for each
      * head and token. "auto" (NULL): float32 in the exact mode, float16 otherwise. */

@@ -33,8 +33,8 @@ typedef struct phi3_tensor {
     const void *data;
 } phi3_tensor;
 
-/* How products are computed: in 8 bits or bfloat16 where weights are quantised or have 16 bits, or
- * exactly in float32. */
+/* How products are computed: in 8 bits where weights are quantised and bfloat16 where they are that,
+ * or exactly in float32. */
 typedef enum phi3_compute { PHI3_COMPUTE_MIXED, PHI3_COMPUTE_FLOAT32 } phi3_compute;
 
 /* A weight matrix in the layout that a backend likes best. Opaque; one type per backend. */

@@ -80,7 +80,7 @@ typedef struct phi3_cpu_kernels {
                         size_t y_stride);
 
     /* y[r][o] = x[r] . w[o], for a few rows of x. x of F32: in float32, w of any dtype. x of BF16,
-     * only at PHI3_ISA_AVX512_BF16: w of F16 is rounded to bfloat16, F32 is not possible.
+     * only at PHI3_ISA_AVX512_BF16: w of BF16.
      *     y [x.n_rows][.] with rows y_stride apart */
     void (*float_product)(const phi3_float_rows *w, const phi3_float_rows *x, size_t n_columns,
                           float *y, size_t y_stride);

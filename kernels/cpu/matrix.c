@@ -138,8 +138,7 @@ phi3_way phi3_matrix_way(const phi3_matrix *matrix, size_t part)
 {
     if (matrix->panels[part])
         return PHI3_WAY_INT8;
-    phi3_dtype dtype = matrix->parts[part].dtype;
-    bool rounded = matrix->compute == PHI3_COMPUTE_MIXED && dtype != PHI3_F32;
+    bool rounded = matrix->compute == PHI3_COMPUTE_MIXED && matrix->parts[part].dtype == PHI3_BF16;
     return rounded && phi3_isa_current() == PHI3_ISA_AVX512_BF16 ? PHI3_WAY_BFLOAT16
                                                                  : PHI3_WAY_FLOAT32;
 }

@@ -4,9 +4,8 @@
  * The way depends on a part's format and on what the CPU has:
  *   - quantised: our integer kernels, from packed panels (packed.h), with the activations quantised
  *     to 8 bits;
- *   - bfloat16 and float16: products of bfloat16, where the CPU has them. A float16 weight loses its
- *     last 3 bits, none if it was bfloat16 once, and is multiplied at twice the speed of float32;
- *   - else, and with PHI3_COMPUTE_FLOAT32: products of float32. Tiles of weights are expanded where
+ *   - bfloat16: products of bfloat16, where the CPU has them;
+ *   - else (float16, which has 3 bits more than bfloat16, too), and with PHI3_COMPUTE_FLOAT32: products of float32. Tiles of weights are expanded where
  *     they are quantised.
  * The latter two read the weights in place (linear_float.h). All rows go the same way, few or many:
  * a row's result does not depend on how many come with it, and a conversation that goes on from its

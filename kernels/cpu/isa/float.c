@@ -81,10 +81,8 @@ void ISA_NAME(phi3_float_product)(const phi3_float_rows *w, const phi3_float_row
                                   size_t n_columns, float *y, size_t y_stride)
 {
 #if defined(__AVX512BF16__)
-    if (x->dtype == PHI3_BF16 && w->dtype == PHI3_BF16)
+    if (x->dtype == PHI3_BF16)
         multiply(PHI3_BF16, PHI3_BF16, w, x, n_columns, y, y_stride);
-    else if (x->dtype == PHI3_BF16)
-        multiply(PHI3_F16, PHI3_BF16, w, x, n_columns, y, y_stride);
     else
 #endif
         if (w->dtype == PHI3_F32)

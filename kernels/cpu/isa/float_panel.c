@@ -71,10 +71,8 @@ void ISA_NAME(phi3_pack_float_panel)(const phi3_float_rows *w, bool bfloat16, si
 {
     (void)bfloat16;
 #if defined(__AVX512BF16__)
-    if (bfloat16 && w->dtype == PHI3_BF16)
+    if (bfloat16)
         pack(PHI3_BF16, true, w, n_columns, n_steps, panel);
-    else if (bfloat16)
-        pack(PHI3_F16, true, w, n_columns, n_steps, panel);
     else
 #endif
         if (w->dtype == PHI3_F32)
