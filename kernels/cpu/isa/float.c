@@ -44,7 +44,10 @@ INLINE void add_units(const strip *s, size_t n_w, const char *x, size_t x_bytes,
 INLINE void multiply_tile(const strip *s, size_t n_w, const char *x, size_t x_bytes, size_t n_x,
                           float *y)
 {
-    floats sum[X_TILE][W_TILE] = {{{0}}};
+    floats sum[X_TILE][W_TILE];
+    for (size_t r = 0; r < n_x; r++)
+        for (size_t o = 0; o < n_w; o++)
+            sum[r][o] = (floats){0};
     size_t i = 0, step = columns_of_vector(s->x_dtype == PHI3_BF16);
     for (; i + step <= s->n_columns; i += step)
         add_units(s, n_w, x, x_bytes, n_x, i, step, sum);

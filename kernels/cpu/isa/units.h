@@ -82,26 +82,45 @@ INLINE floats multiply_add_units(bool bfloat16, floats a, floats b, floats sum)
     return multiply_add(a, b, sum);
 }
 
+/* Lane numbers that go round: LANES of them from n on turn a vector by n. Tables, because gcc builds
+ * such a vector lane by lane wherever it is used. */
+#define LANE(i) ((i) % LANES)
+static const int32_t turned_lanes[32] = {
+    LANE(0),  LANE(1),  LANE(2),  LANE(3),  LANE(4),  LANE(5),  LANE(6),  LANE(7),
+    LANE(8),  LANE(9),  LANE(10), LANE(11), LANE(12), LANE(13), LANE(14), LANE(15),
+    LANE(16), LANE(17), LANE(18), LANE(19), LANE(20), LANE(21), LANE(22), LANE(23),
+    LANE(24), LANE(25), LANE(26), LANE(27), LANE(28), LANE(29), LANE(30), LANE(31)};
+#undef LANE
+
+/* The lanes of two vectors in turn: of their low halves, then of their high halves. */
+#define LANE(i) ((i) / 2 + (i) % 2 * LANES)
+static const int32_t joined_lanes[32] = {
+    LANE(0),  LANE(1),  LANE(2),  LANE(3),  LANE(4),  LANE(5),  LANE(6),  LANE(7),
+    LANE(8),  LANE(9),  LANE(10), LANE(11), LANE(12), LANE(13), LANE(14), LANE(15),
+    LANE(16), LANE(17), LANE(18), LANE(19), LANE(20), LANE(21), LANE(22), LANE(23),
+    LANE(24), LANE(25), LANE(26), LANE(27), LANE(28), LANE(29), LANE(30), LANE(31)};
+#undef LANE
+
+INLINE ints load_lanes(const int32_t *from)
+{
+    ints lanes;
+    memcpy(&lanes, from, sizeof lanes);
+    return lanes;
+}
+
 /* The sum over the lanes, by halves. */
 INLINE float sum_units(floats sum)
 {
-    for (int half = LANES / 2; half; half /= 2) {
-        ints other;
-        for (int i = 0; i < LANES; i++)
-            other[i] = (i + half) % LANES;
-        sum += __builtin_shuffle(sum, other);
-    }
+#pragma GCC unroll 4
+    for (int half = LANES / 2; half; half /= 2)
+        sum += __builtin_shuffle(sum, load_lanes(turned_lanes + half));
     return sum[0];
 }
 
 /* LANES rows of LANES lanes, turned. */
 INLINE void transpose(floats rows[LANES])
 {
-    ints low, high;
-    for (int i = 0; i < LANES; i++) {
-        low[i] = i / 2 + i % 2 * LANES;
-        high[i] = low[i] + LANES / 2;
-    }
+    ints low = load_lanes(joined_lanes), high = load_lanes(joined_lanes + LANES);
     for (int step = 1; step < LANES; step *= 2) {
         floats next[LANES];
         for (int i = 0; i < LANES / 2; i++) {
