@@ -74,7 +74,7 @@ static void test_no_allocation_for_a_token(void **state)
 #endif
     float logits[TINY_VOCAB];
     phi3_cache *cache;
-    assert_non_null(model = tiny_model_load("cpu"));
+    assert_non_null(model = tiny_model_load(tiny_config, "cpu"));
     tiny_ids(3, ids, TINY_POSITIONS);
     assert_int_equal(phi3_cache_create(model, &cache, &error), PHI3_OK);
     /* beyond the boundary of LongRoPE, where everything is computed again */

@@ -110,7 +110,7 @@ static void test_factors_follow_the_total_length(void **state)
 static void test_cpu_backend_agrees(void **state)
 {
     (void)state;
-    phi3_model *cpu = tiny_model_load("cpu");
+    phi3_model *cpu = tiny_model_load(tiny_config, "cpu");
     assert_non_null(cpu);
     float expected[TINY_VOCAB], logits[TINY_VOCAB];
     phi3_cache *cache;
@@ -196,7 +196,7 @@ static void test_running_out_of_memory(void **state)
     (void)state;
     phi3_backend scarce = phi3_backend_reference;
     scarce.allocate = scarce_allocate;
-    phi3_model *own = tiny_model_load("reference");
+    phi3_model *own = tiny_model_load(tiny_config, "reference");
     own->backend = &scarce;
     float logits[TINY_VOCAB], expected[TINY_VOCAB];
     expected_logits(ids, 200, expected);
@@ -258,7 +258,8 @@ static void test_a_forked_child_is_refused(void **state)
         span.cache = cache;
         right =
             right && phi3_model_forward(model, &span, 1, NULL, NULL, &error) == PHI3_ERROR_FORKED;
-        right = right && tiny_model_open("reference", &model, &error) == PHI3_ERROR_FORKED;
+        right =
+            right && tiny_model_open(tiny_config, "reference", &model, &error) == PHI3_ERROR_FORKED;
         _exit(right ? 0 : 1);
     }
     int status;

@@ -42,8 +42,8 @@ static int begin(void **state)
     snprintf(second_path, sizeof second_path, "%s/second.gguf", directory);
     if (mkdir(phi3_path, 0700) != 0 || mkdir(llama_path, 0700) != 0)
         return -1;
-    tiny_model_write(phi3_path, false);
-    tiny_model_write(llama_path, true);
+    tiny_model_write(phi3_path, tiny_config);
+    tiny_model_write(llama_path, tiny_llama_config);
     phi3_set_log_callback(keep_warning, NULL);
     return 0;
 }

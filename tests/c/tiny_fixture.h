@@ -22,7 +22,7 @@ static int32_t ids[TINY_POSITIONS];
 static int load_model(void **state)
 {
     (void)state;
-    model = tiny_model_load("reference");
+    model = tiny_model_load(tiny_config, "reference");
     tiny_ids(TINY_SEED, ids, TINY_POSITIONS);
     return model == NULL;
 }

@@ -25,14 +25,18 @@ enum {
     TINY_POSITIONS = 700
 };
 
-static const char tiny_config[] =
-    "{\"model_type\": \"phi3\", \"architectures\": [\"Phi3ForCausalLM\"], \"vocab_size\": 96,"
-    " \"hidden_size\": 32, \"intermediate_size\": 48, \"num_hidden_layers\": 2,"
-    " \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"hidden_act\": \"silu\","
-    " \"max_position_embeddings\": 700, \"original_max_position_embeddings\": 70,"
-    " \"rms_norm_eps\": 1e-05, \"rope_theta\": 10000.0, \"tie_word_embeddings\": false,"
-    " \"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1.0, 1.1, 1.2, 1.3],"
-    " \"long_factor\": [1.5, 2.5, 5.0, 9.0]}, \"bos_token_id\": 1, \"eos_token_id\": 2}";
+#define TINY_CONFIG(positions)                                                                 \
+    "{\"model_type\": \"phi3\", \"architectures\": [\"Phi3ForCausalLM\"], \"vocab_size\": 96," \
+    " \"hidden_size\": 32, \"intermediate_size\": 48, \"num_hidden_layers\": 2,"               \
+    " \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"hidden_act\": \"silu\","       \
+    " \"max_position_embeddings\": " positions ", \"original_max_position_embeddings\": 70,"   \
+    " \"rms_norm_eps\": 1e-05, \"rope_theta\": 10000.0, \"tie_word_embeddings\": false,"       \
+    " \"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1.0, 1.1, 1.2, 1.3],"      \
+    " \"long_factor\": [1.5, 2.5, 5.0, 9.0]}, \"bos_token_id\": 1, \"eos_token_id\": 2}"
+
+static const char tiny_config[] = TINY_CONFIG("700");
+/* Has room for more than a test can generate. */
+static const char tiny_endless_config[] = TINY_CONFIG("1000000");
 
 /* The same sizes as a llama, whose matrices stand apart. */
 static const char tiny_llama_config[] =
@@ -122,16 +126,16 @@ static inline void tiny_write_weights(const char *path, bool fused)
     fclose(file);
 }
 
-/* Writes the checkpoint, of a phi3 or a llama, into a directory that is there. */
-static inline void tiny_model_write(const char *directory, bool is_llama)
+/* Writes the checkpoint of one of the configs above into a directory that is there. */
+static inline void tiny_model_write(const char *directory, const char *config)
 {
     char path[96];
     snprintf(path, sizeof path, "%s/config.json", directory);
     FILE *file = fopen(path, "w");
-    fputs(is_llama ? tiny_llama_config : tiny_config, file);
+    fputs(config, file);
     fclose(file);
     snprintf(path, sizeof path, "%s/model.safetensors", directory);
-    tiny_write_weights(path, !is_llama);
+    tiny_write_weights(path, config != tiny_llama_config);
 }
 
 /* Removes the files and the directory. */
@@ -145,13 +149,14 @@ static inline void tiny_model_remove(const char *directory)
     rmdir(directory);
 }
 
-/* Writes the checkpoint into a new directory, loads it on a device, and removes the files. */
-static inline phi3_status tiny_model_open(const char *device, phi3_model **model, phi3_error *error)
+/* Writes a checkpoint into a new directory, loads it on a device, and removes the files. */
+static inline phi3_status tiny_model_open(const char *config, const char *device,
+                                          phi3_model **model, phi3_error *error)
 {
     char directory[] = "/tmp/phi3-tiny-XXXXXX";
     if (mkdtemp(directory) == NULL)
         return PHI3_ERROR_IO;
-    tiny_model_write(directory, false);
+    tiny_model_write(directory, config);
     phi3_model_options options = {.device = device, .compute_dtype = "float32"};
     phi3_status status = phi3_model_load(directory, &options, model, error);
     tiny_model_remove(directory);
@@ -159,11 +164,11 @@ static inline phi3_status tiny_model_open(const char *device, phi3_model **model
 }
 
 /* The same; NULL and a line on stderr when it fails. */
-static inline phi3_model *tiny_model_load(const char *device)
+static inline phi3_model *tiny_model_load(const char *config, const char *device)
 {
     phi3_error error = {0};
     phi3_model *model = NULL;
-    if (tiny_model_open(device, &model, &error) != PHI3_OK)
+    if (tiny_model_open(config, device, &model, &error) != PHI3_OK)
         fprintf(stderr, "%s\n", error.message);
     return model;
 }
