@@ -7,19 +7,22 @@ local many = support.only_tiny and 20 or 10000
 -- Bytes; caches of this model take 4 KB a token, and huge pages come and go by 2 MiB.
 local allowance = 16 * 2 ^ 20
 
-local function flat(call)
-  for _ = 1, many / 10 do
-    call()
-  end
-  collectgarbage()
-  collectgarbage()
+local function growth(call)
   local before = support.resident()
   for _ = 1, many do
     call()
   end
   collectgarbage()
   collectgarbage()
-  local grown = support.resident() - before
+  return support.resident() - before
+end
+
+-- What leaks grows in every round; what waits for the collector makes the heap as large as it gets once.
+local function flat(call)
+  local grown, rounds = growth(call), 1
+  while grown >= allowance and rounds < 4 do
+    grown, rounds = growth(call), rounds + 1
+  end
   -- Under valgrind the process grows by what it knows of the code; it looks for leaks itself.
   assert.is_true(support.only_tiny or grown < allowance, ("grew by %.1f MB"):format(grown / 2 ^ 20))
 end
