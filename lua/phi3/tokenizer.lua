@@ -2,10 +2,10 @@
 local core = require "phi3.core"
 local calls = require "phi3.calls"
 local hub = require "phi3.hub"
+local shaping = require "phi3.shaping"
 
 local M = {}
 
-local UNLIMITED = 1e30 -- model_max_length when nobody names one, as in transformers
 local ROLES = {"bos_token", "eos_token", "unk_token", "pad_token"}
 
 local Tokenizer = {__name = "phi3.PreTrainedTokenizer"}
@@ -179,87 +179,6 @@ local ENCODE_OPTIONS = calls.set_of {
   "return_attention_mask", "return_offsets_mapping", "split_special_tokens",
 }
 
--- The length to cut every row to; nil to leave them as they are.
-local function truncation_length(self, options)
-  local truncation = calls.optional(options.truncation)
-  local most = calls.optional(options.max_length)
-  if truncation == nil then
-    truncation = most ~= nil and not options.padding
-  end
-  if truncation == false or truncation == "do_not_truncate" then
-    return nil
-  end
-  if truncation ~= true and truncation ~= "longest_first" and truncation ~= "only_first" then
-    calls.fail("invalid argument", "'%s' is not a way to truncate", tostring(truncation))
-  end
-  return most or self.model_max_length
-end
-
--- The length to pad every row to; nil to leave them as they are.
-local function padded_width(self, longest, options)
-  local padding = options.padding
-  if calls.is_absent(padding) or padding == false or padding == "do_not_pad" then
-    return nil
-  end
-  if padding ~= true and padding ~= "longest" and padding ~= "max_length" then
-    calls.fail("invalid argument", "'%s' is not a way to pad", tostring(padding))
-  end
-  if not self.pad_token_id then
-    calls.fail("invalid argument", "Asking to pad but the tokenizer does not have a padding token: "
-      .. "set one, for example `tokenizer.pad_token = tokenizer.eos_token`")
-  end
-  local width = longest
-  if padding == "max_length" then
-    local limit = calls.optional(options.max_length) or self.model_max_length
-    if limit >= UNLIMITED then
-      return nil
-    end
-    width = math.max(longest, limit)
-  end
-  local multiple = calls.optional(options.pad_to_multiple_of)
-  return multiple and math.ceil(width / multiple) * multiple or width
-end
-
-local function cut(row, length, side)
-  if #row <= length then
-    return row
-  end
-  local first = side == "left" and #row - length or 0
-  local result = {}
-  for i = 1, length do
-    result[i] = row[first + i]
-  end
-  return result
-end
-
-local function fill(row, width, filler, side)
-  local result, gap = {}, width - #row
-  for i = 1, width do
-    if side == "left" then
-      result[i] = i <= gap and filler or row[i - gap]
-    else
-      result[i] = row[i] or filler
-    end
-  end
-  return result
-end
-
-local function longest_of(rows)
-  local longest = 0
-  for _, row in ipairs(rows) do
-    longest = math.max(longest, #row)
-  end
-  return longest
-end
-
-local function warn_of_length(self, longest)
-  if longest > self.model_max_length and not rawget(self, "warned_of_length") then
-    rawset(self, "warned_of_length", true)
-    calls.warn("Token indices sequence length is longer than the model's maximum (%d > %d).", longest,
-      self.model_max_length)
-  end
-end
-
 -- The columns of a batch: {input_ids = rows, attention_mask = rows, ...}.
 local function encode_all(self, texts, options)
   local columns = {input_ids = {}}
@@ -284,33 +203,10 @@ local function encode_all(self, texts, options)
       columns.offset_mapping[i] = offsets
     end
     if columns.attention_mask then
-      columns.attention_mask[i] = fill({}, #ids, 1)
+      columns.attention_mask[i] = shaping.fill({}, #ids, 1)
     end
   end
   return columns
-end
-
-local function shape_rows(self, columns, options)
-  local length = truncation_length(self, options)
-  if length then
-    for _, rows in pairs(columns) do
-      for i, row in ipairs(rows) do
-        rows[i] = cut(row, length, self.truncation_side)
-      end
-    end
-  end
-  warn_of_length(self, longest_of(columns.input_ids))
-  local width = padded_width(self, longest_of(columns.input_ids), options)
-  local side = calls.optional(options.padding_side) or self.padding_side
-  if side ~= "left" and side ~= "right" then
-    calls.fail("invalid argument", "padding_side must be 'left' or 'right', not '%s'", tostring(side))
-  end
-  local fillers = {input_ids = self.pad_token_id, attention_mask = 0, offset_mapping = {1, 0}}
-  for name, rows in pairs(width and columns or {}) do
-    for i, row in ipairs(rows) do
-      rows[i] = fill(row, width, fillers[name], side)
-    end
-  end
 end
 
 --- Inside: the encoding of a text or a list of texts.
@@ -321,7 +217,7 @@ function M.encode(self, text, options)
     calls.misuse("text must be a string or a list of strings, not %s", type(text))
   end
   local columns = encode_all(self, single and {text} or text, options)
-  shape_rows(self, columns, options)
+  shaping.shape(self, columns, options)
   if single then
     for name, rows in pairs(columns) do
       columns[name] = rows[1]
@@ -529,7 +425,7 @@ function M.load(name, options)
     padding_side = calls.optional(options.padding_side) or calls.optional(written.padding_side)
       or "left",
     truncation_side = calls.optional(written.truncation_side) or "right",
-    model_max_length = handle:model_max_length() or UNLIMITED,
+    model_max_length = handle:model_max_length() or shaping.UNLIMITED,
     chat_template = handle:chat_template(),
     additional_special_tokens = contents(written.additional_special_tokens),
     special_ids = handle:special_ids(),
