@@ -89,6 +89,8 @@ typedef struct phi3_attention {
     size_t n_spans;
 } phi3_attention;
 
+enum { PHI3_TOP_K_MAX = 256 };
+
 /* ---- The table ------------------------------------------------------------------------------ */
 
 typedef struct phi3_backend {
@@ -125,10 +127,11 @@ typedef struct phi3_backend {
                                  const void *packed, phi3_matrix **matrix, phi3_error *error);
     void (*matrix_free)(phi3_matrix *matrix);
 
-    /* Bytes of scratch that linear and embed (on up to n_rows rows), and attention (of these spans,
-     * of any layer), may need. */
+    /* Bytes of scratch that linear and embed (on up to n_rows rows), attention (of these spans, of
+     * any layer) and top_k may need. */
     size_t (*matrix_scratch)(const phi3_matrix *matrix, size_t n_rows, int n_threads);
     size_t (*attention_scratch)(const phi3_attention *attention, size_t n_rows, int n_threads);
+    size_t (*top_k_scratch)(size_t n_rows, size_t n_columns, size_t k);
 
     /* out[r][:] = row ids[r] of table.     table [vocab][n_columns], out [n_rows][n_columns] */
     phi3_status (*embed)(const phi3_exec *exec, const phi3_matrix *table, const int32_t *ids,
@@ -168,6 +171,16 @@ typedef struct phi3_backend {
     /* out[i] = x[rows[i]].     x [.][n_columns], rows [n_rows], out [n_rows][n_columns] */
     phi3_status (*gather_rows)(const phi3_exec *exec, const float *x, const size_t *rows,
                                size_t n_rows, size_t n_columns, float *out);
+
+    /*
+     * The k highest logits of each row and their columns: the higher first, of equals the lower
+     * column. As in torch, NaN is higher than any number. What a row of fewer than k columns lacks is
+     * column -1 and -infinity.
+     *     logits [n_rows][n_columns]; values, which may be NULL, and ids [n_rows][k];
+     *     1 <= k <= PHI3_TOP_K_MAX
+     */
+    phi3_status (*top_k)(const phi3_exec *exec, const float *logits, size_t n_rows,
+                         size_t n_columns, size_t k, float *values, int32_t *ids);
 } phi3_backend;
 
 /* ---- Registry ------------------------------------------------------------------------------- */

@@ -30,6 +30,7 @@ const phi3_backend phi3_backend_cpu = {
     .matrix_free = phi3_cpu_matrix_free,
     .matrix_scratch = phi3_cpu_matrix_scratch,
     .attention_scratch = phi3_cpu_attention_scratch,
+    .top_k_scratch = phi3_cpu_top_k_scratch,
     .embed = phi3_cpu_embed,
     .linear = phi3_cpu_linear,
     .add_rms_norm = phi3_cpu_add_rms_norm,
@@ -37,4 +38,5 @@ const phi3_backend phi3_backend_cpu = {
     .attention = phi3_cpu_attention,
     .swiglu = phi3_cpu_swiglu,
     .gather_rows = phi3_cpu_gather_rows,
+    .top_k = phi3_cpu_top_k,
 };

@@ -35,4 +35,9 @@ phi3_status phi3_cpu_rope_append(const phi3_exec *exec, const phi3_attention *at
 phi3_status phi3_cpu_attention(const phi3_exec *exec, const phi3_attention *attention,
                                const float *qkv, float *out);
 
+/* top_k.c */
+size_t phi3_cpu_top_k_scratch(size_t n_rows, size_t n_columns, size_t k);
+phi3_status phi3_cpu_top_k(const phi3_exec *exec, const float *logits, size_t n_rows,
+                           size_t n_columns, size_t k, float *values, int32_t *ids);
+
 #endif

@@ -105,6 +105,10 @@ typedef struct phi3_cpu_kernels {
     /* out = silu(gate) * up.     all [count] */
     void (*swiglu)(const float *gate, const float *up, size_t count, float *out);
 
+    /* The first place from `start` on where x is not at most `bound` (a NaN is not); count: there is
+     * none.     x [count] */
+    size_t (*find_above)(const float *x, size_t start, size_t count, float bound);
+
     /* Rotates one batch row of qkv and stores its keys and values, as rope_append of backend.h.
      *     heads [n_heads + 2 n_kv_heads][head_dim], cosine, sine [rotary_dim / 2] */
     void (*rope_append)(const phi3_attention *attention, const phi3_kv_span *span, size_t position,

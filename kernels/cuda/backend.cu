@@ -101,6 +101,7 @@ static phi3_backend make_table(void)
     b.matrix_free = phi3_cuda_matrix_free;
     b.matrix_scratch = phi3_cuda_matrix_scratch;
     b.attention_scratch = phi3_cuda_attention_scratch;
+    b.top_k_scratch = phi3_cuda_top_k_scratch;
     b.embed = phi3_cuda_embed;
     b.linear = phi3_cuda_linear;
     b.add_rms_norm = phi3_cuda_add_rms_norm;
@@ -108,6 +109,7 @@ static phi3_backend make_table(void)
     b.attention = phi3_cuda_attention;
     b.swiglu = phi3_cuda_swiglu;
     b.gather_rows = phi3_cuda_gather_rows;
+    b.top_k = phi3_cuda_top_k;
     return b;
 }
 

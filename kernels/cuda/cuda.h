@@ -39,6 +39,11 @@ phi3_status phi3_cuda_swiglu(const phi3_exec *exec, const float *gate_up, size_t
 phi3_status phi3_cuda_gather_rows(const phi3_exec *exec, const float *x, const size_t *rows,
                                   size_t n_rows, size_t n_columns, float *out);
 
+/* top_k.cu */
+size_t phi3_cuda_top_k_scratch(size_t n_rows, size_t n_columns, size_t k);
+phi3_status phi3_cuda_top_k(const phi3_exec *exec, const float *logits, size_t n_rows,
+                            size_t n_columns, size_t k, float *values, int32_t *ids);
+
 /* attention.cu */
 size_t phi3_cuda_attention_scratch(const phi3_attention *attention, size_t n_rows, int n_threads);
 phi3_status phi3_cuda_rope_append(const phi3_exec *exec, const phi3_attention *attention,

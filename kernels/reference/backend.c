@@ -28,6 +28,7 @@ const phi3_backend phi3_backend_reference = {
     .matrix_free = phi3_reference_matrix_free,
     .matrix_scratch = phi3_reference_matrix_scratch,
     .attention_scratch = phi3_reference_attention_scratch,
+    .top_k_scratch = phi3_reference_top_k_scratch,
     .embed = phi3_reference_embed,
     .linear = phi3_reference_linear,
     .add_rms_norm = phi3_reference_add_rms_norm,
@@ -35,4 +36,5 @@ const phi3_backend phi3_backend_reference = {
     .attention = phi3_reference_attention,
     .swiglu = phi3_reference_swiglu,
     .gather_rows = phi3_reference_gather_rows,
+    .top_k = phi3_reference_top_k,
 };

@@ -36,4 +36,9 @@ phi3_status phi3_reference_swiglu(const phi3_exec *exec, const float *gate_up, s
 phi3_status phi3_reference_gather_rows(const phi3_exec *exec, const float *x, const size_t *rows,
                                        size_t n_rows, size_t n_columns, float *out);
 
+/* top_k.c */
+size_t phi3_reference_top_k_scratch(size_t n_rows, size_t n_columns, size_t k);
+phi3_status phi3_reference_top_k(const phi3_exec *exec, const float *logits, size_t n_rows,
+                                 size_t n_columns, size_t k, float *values, int32_t *ids);
+
 #endif

@@ -42,6 +42,9 @@ void ISA_NAME(phi3_add_rms_norm)(float *x, const float *delta, const float *weig
                                  size_t n_columns, float *out);
 void ISA_NAME(phi3_swiglu)(const float *gate, const float *up, size_t count, float *out);
 
+/* find_above.c */
+size_t ISA_NAME(phi3_find_above)(const float *x, size_t start, size_t count, float bound);
+
 /* rope_append.c */
 void ISA_NAME(phi3_rope_append)(const phi3_attention *attention, const phi3_kv_span *span,
                                 size_t position, const float *cosine, const float *sine,

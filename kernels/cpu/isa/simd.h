@@ -8,6 +8,7 @@
 #ifndef PHI3_SIMD_H
 #define PHI3_SIMD_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -181,6 +182,21 @@ INLINE float largest_lane(floats v)
     for (int i = 1; i < LANES; i++)
         largest = v[i] > largest ? v[i] : largest;
     return largest;
+}
+
+/* Of a comparison's result: whether it is false anywhere. */
+INLINE bool has_zero_lane(ints mask)
+{
+#if defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0xffff;
+#elif defined(__AVX2__)
+    return _mm256_movemask_epi8((__m256i)mask) != -1;
+#else
+    int32_t all = mask[0];
+    for (int i = 1; i < LANES; i++)
+        all &= mask[i];
+    return all == 0;
+#endif
 }
 
 INLINE ints larger_ints(ints a, ints b)

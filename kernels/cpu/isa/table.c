@@ -30,6 +30,7 @@ const phi3_cpu_kernels ISA_NAME(phi3_cpu_kernels) = {
     .to_bfloat16 = ISA_NAME(phi3_to_bfloat16),
     .add_rms_norm = ISA_NAME(phi3_add_rms_norm),
     .swiglu = ISA_NAME(phi3_swiglu),
+    .find_above = ISA_NAME(phi3_find_above),
     .rope_append = ISA_NAME(phi3_rope_append),
     .attend_scratch = ISA_NAME(phi3_attend_scratch),
     .attend = ISA_NAME(phi3_attend),
