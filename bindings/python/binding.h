@@ -107,6 +107,19 @@ const char *phi3_py_to_utf8(phi3_py_state *state, PyObject *text, size_t *size);
 bool phi3_py_to_strings(phi3_py_state *state, PyObject *tuple, const char ***strings,
                         size_t *count);
 
+/* Generation settings, and what they point to. */
+typedef struct phi3_py_generation_config {
+    phi3_generation_config config;
+    int32_t *eos_ids;     /* owned */
+    const char **strings; /* owned; the strings belong to the call's arguments */
+} phi3_py_generation_config;
+
+/* Takes the generation settings from a call's keyword arguments (NULL: there are none). Returns a new
+ * dict of what is left, or NULL with an exception set and nothing to clear. */
+PyObject *phi3_py_take_generation_config(phi3_py_state *state, PyObject *kwargs,
+                                         phi3_py_generation_config *made);
+void phi3_py_clear_generation_config(phi3_py_generation_config *made);
+
 /* The hyper-parameters as a dict, by their names in phi3_config. */
 PyObject *phi3_py_from_config(const phi3_config *config);
 

@@ -122,81 +122,26 @@ static PyObject *engine_stats(PyObject *object, PyObject *Py_UNUSED(unused))
 
 /* ---- Submitting ---------------------------------------------------------------------------------- */
 
-/* The arguments of submit(), before they are what the library takes. */
-typedef struct settings {
-    PyObject *prompt, *eos_ids, *stop_strings;
-    phi3_generation_config config;
-    phi3_request_options options;
-    int32_t *ids, *eos_array;  /* owned */
-    const char **string_array; /* owned; the strings are borrowed from stop_strings */
-} settings;
-
-static bool parse(PyObject *args, PyObject *kwargs, settings *s)
+/* Reads what submit() is given beside the generation settings. *ids is freed with PyMem_Free. */
+static bool read_request(phi3_py_state *state, PyObject *args, PyObject *kwargs,
+                         phi3_request_options *options, int32_t **ids)
 {
-    static char *keywords[] = {"prompt",
-                               "seed",
-                               "add_special_tokens",
-                               "max_new_tokens",
-                               "min_new_tokens",
-                               "max_length",
-                               "min_length",
-                               "do_sample",
-                               "repetition_penalty",
-                               "temperature",
-                               "top_k",
-                               "top_p",
-                               "min_p",
-                               "eos_token_ids",
-                               "pad_token_id",
-                               "stop_strings",
-                               "num_return_sequences",
-                               NULL};
-    phi3_generation_config *config = &s->config;
+    static char *keywords[] = {"prompt", "seed", "add_special_tokens", NULL};
+    PyObject *prompt;
     unsigned long long seed = 0;
-    long long max_new = -1, min_new = -1, max_length = -1, min_length = 0;
-    long long top_k = config->top_k;
-    int special = 1, do_sample = 0;
-    Py_ssize_t n_return = 1;
-    if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O|$KpLLLLpddLddOiOn:submit", keywords, &s->prompt, &seed, &special,
-            &max_new, &min_new, &max_length, &min_length, &do_sample, &config->repetition_penalty,
-            &config->temperature, &top_k, &config->top_p, &config->min_p, &s->eos_ids,
-            &config->pad_token_id, &s->stop_strings, &n_return))
+    int special = 1;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$Kp:submit", keywords, &prompt, &seed,
+                                     &special))
         return false;
-    config->max_new_tokens = max_new;
-    config->min_new_tokens = min_new;
-    config->max_length = max_length;
-    config->min_length = min_length;
-    config->do_sample = do_sample != 0;
-    config->top_k = top_k;
-    config->num_return_sequences = n_return < 0 ? 0 : (size_t)n_return;
-    s->options.seed = seed;
-    s->options.add_special_tokens = special != 0;
-    s->options.config = config;
-    return true;
-}
-
-static bool read_settings(phi3_py_state *state, PyObject *args, PyObject *kwargs, settings *s)
-{
-    s->config = phi3_generation_default_config();
-    if (!parse(args, kwargs, s))
-        return false;
-    if (PyUnicode_Check(s->prompt)) {
-        s->options.text = phi3_py_to_utf8(state, s->prompt, &s->options.size);
-        if (s->options.text == NULL)
-            return false;
-    } else if (!phi3_py_to_ids(state, s->prompt, &s->ids, &s->options.count)) {
-        return false;
+    options->seed = seed;
+    options->add_special_tokens = special != 0;
+    if (PyUnicode_Check(prompt)) {
+        options->text = phi3_py_to_utf8(state, prompt, &options->size);
+        return options->text != NULL;
     }
-    s->options.ids = s->ids;
-    if (s->eos_ids != NULL &&
-        !phi3_py_to_ids(state, s->eos_ids, &s->eos_array, &s->config.n_eos_token_ids))
+    if (!phi3_py_to_ids(state, prompt, ids, &options->count))
         return false;
-    s->config.eos_token_ids = s->eos_array;
-    if (s->stop_strings != NULL &&
-        !phi3_py_to_strings(state, s->stop_strings, &s->string_array, &s->config.n_stop_strings))
-        return false;
-    s->config.stop_strings = s->string_array;
+    options->ids = *ids;
     return true;
 }
 
@@ -218,14 +163,21 @@ static PyObject *submit(PyObject *object, phi3_engine *opened, const phi3_reques
 
 static PyObject *engine_submit(PyObject *object, PyObject *args, PyObject *kwargs)
 {
-    settings s = {0};
-    PyObject *result = NULL;
+    phi3_py_state *state = phi3_py_state_of(object);
     phi3_engine *opened = open_engine(object);
-    if (opened != NULL && read_settings(phi3_py_state_of(object), args, kwargs, &s))
-        result = submit(object, opened, &s.options);
-    PyMem_Free(s.ids);
-    PyMem_Free(s.eos_array);
-    PyMem_Free((void *)s.string_array);
+    phi3_py_generation_config settings;
+    if (opened == NULL)
+        return NULL;
+    PyObject *rest = phi3_py_take_generation_config(state, kwargs, &settings), *result = NULL;
+    if (rest == NULL)
+        return NULL;
+    phi3_request_options options = {.config = &settings.config};
+    int32_t *ids = NULL;
+    if (read_request(state, args, rest, &options, &ids))
+        result = submit(object, opened, &options);
+    PyMem_Free(ids);
+    phi3_py_clear_generation_config(&settings);
+    Py_DECREF(rest);
     return result;
 }
 

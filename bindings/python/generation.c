@@ -22,13 +22,11 @@ typedef struct generation {
 
 /* The arguments of Generation(), before they are what the library takes. */
 typedef struct settings {
-    PyObject *model, *prompts, *caches, *tokenizer, *random, *eos_ids, *stop_strings;
-    phi3_generation_config config;
-    int do_sample;
+    PyObject *model, *prompts, *caches, *tokenizer, *random;
+    phi3_py_generation_config generation;
     int n_threads;
     phi3_prompt *prompt_array; /* [n_prompts], owning their ids */
     PyObject **cache_array;    /* [n_prompts] strong references, NULL where there is no cache */
-    const char **string_array; /* borrowed from stop_strings */
     size_t n_prompts;
 } settings;
 
@@ -40,46 +38,17 @@ static void settings_free(settings *s)
         Py_XDECREF(s->cache_array[i]);
     PyMem_Free(s->prompt_array);
     PyMem_Free(s->cache_array);
-    PyMem_Free((void *)s->string_array);
-    PyMem_Free((void *)s->config.eos_token_ids);
+    phi3_py_clear_generation_config(&s->generation);
 }
 
 static bool parse(phi3_py_state *state, PyObject *args, PyObject *kwargs, settings *s)
 {
-    static char *keywords[] = {"model",
-                               "prompts",
-                               "caches",
-                               "tokenizer",
-                               "random",
-                               "n_threads",
-                               "max_new_tokens",
-                               "min_new_tokens",
-                               "do_sample",
-                               "repetition_penalty",
-                               "temperature",
-                               "top_k",
-                               "top_p",
-                               "min_p",
-                               "eos_token_ids",
-                               "pad_token_id",
-                               "stop_strings",
-                               "num_return_sequences",
-                               NULL};
-    phi3_generation_config *config = &s->config;
-    long long max_new = -1, min_new = -1, top_k = config->top_k;
-    Py_ssize_t n_return = 1;
-    if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O!O!|$OOOiLLpddLddOiOn:Generation", keywords, state->model_type,
-            &s->model, &PyList_Type, &s->prompts, &s->caches, &s->tokenizer, &s->random,
-            &s->n_threads, &max_new, &min_new, &s->do_sample, &config->repetition_penalty,
-            &config->temperature, &top_k, &config->top_p, &config->min_p, &s->eos_ids,
-            &config->pad_token_id, &s->stop_strings, &n_return))
+    static char *keywords[] = {"model",  "prompts",   "caches", "tokenizer",
+                               "random", "n_threads", NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!|$OOOi:Generation", keywords,
+                                     state->model_type, &s->model, &PyList_Type, &s->prompts,
+                                     &s->caches, &s->tokenizer, &s->random, &s->n_threads))
         return false;
-    config->max_new_tokens = max_new;
-    config->min_new_tokens = min_new;
-    config->do_sample = s->do_sample != 0;
-    config->top_k = top_k;
-    config->num_return_sequences = n_return < 0 ? 0 : (size_t)n_return;
     if ((s->tokenizer != Py_None && Py_TYPE(s->tokenizer) != state->tokenizer_type) ||
         (s->random != Py_None && Py_TYPE(s->random) != state->random_type)) {
         phi3_py_raise_message(state, PHI3_ERROR_TYPE,
@@ -121,25 +90,11 @@ static bool read_prompts(phi3_py_state *state, settings *s)
     return true;
 }
 
+/* `kwargs` without the generation settings, which are read already. */
 static bool settings_read(phi3_py_state *state, PyObject *args, PyObject *kwargs, settings *s)
 {
     s->caches = s->tokenizer = s->random = Py_None;
-    s->config = phi3_generation_default_config();
-    s->config.eos_token_ids = NULL;
-    if (!parse(state, args, kwargs, s) || !read_prompts(state, s))
-        return false;
-    if (s->eos_ids != NULL) {
-        int32_t *ids;
-        if (!phi3_py_to_ids(state, s->eos_ids, &ids, &s->config.n_eos_token_ids))
-            return false;
-        s->config.eos_token_ids = ids;
-    }
-    if (s->stop_strings == NULL)
-        return true;
-    if (!phi3_py_to_strings(state, s->stop_strings, &s->string_array, &s->config.n_stop_strings))
-        return false;
-    s->config.stop_strings = s->string_array;
-    return true;
+    return parse(state, args, kwargs, s) && read_prompts(state, s);
 }
 
 /* ---- Life ---------------------------------------------------------------------------------------- */
@@ -176,8 +131,8 @@ static bool generation_start(phi3_py_state *state, generation *self, const setti
     phi3_error error;
     phi3_status status;
     Py_BEGIN_ALLOW_THREADS status =
-        phi3_generation_create(model, tokenizer, &s->config, random, s->prompt_array, s->n_prompts,
-                               &self->generation, &error);
+        phi3_generation_create(model, tokenizer, &s->generation.config, random, s->prompt_array,
+                               s->n_prompts, &self->generation, &error);
     Py_END_ALLOW_THREADS if (status != PHI3_OK) phi3_py_raise(state, status, &error);
     return status == PHI3_OK;
 }
@@ -189,8 +144,11 @@ static PyObject *generation_new(PyTypeObject *type, PyObject *args, PyObject *kw
     if (self == NULL)
         return NULL;
     settings s = {0};
-    bool ok = settings_read(state, args, kwargs, &s) && generation_start(state, self, &s);
+    PyObject *rest = phi3_py_take_generation_config(state, kwargs, &s.generation);
+    bool ok =
+        rest != NULL && settings_read(state, args, rest, &s) && generation_start(state, self, &s);
     settings_free(&s);
+    Py_XDECREF(rest);
     if (!ok) {
         Py_DECREF((PyObject *)self);
         return NULL;
