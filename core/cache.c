@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "error.h"
+#include "base/error.h"
 #include "model.h"
 
 /* ---- Who uses it ------------------------------------------------------------------------------ */

@@ -15,15 +15,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
+#include "base/error.h"
 #include "cache.h"
-#include "clock.h"
-#include "error.h"
 #include "generate.h"
 #include "generation_config.h"
 #include "model.h"
 #include "random.h"
 #include "sampler.h"
-#include "stop_strings.h"
+#include "text/stop_strings.h"
 
 typedef struct sequence {
     phi3_cache *cache; /* NULL until the first step forks it from the prompt's first row */

@@ -11,10 +11,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/error.h"
+#include "base/process.h"
 #include "cache.h"
-#include "error.h"
 #include "model.h"
-#include "process.h"
 
 /* One call of phi3_model_forward, and the chunk that it works on. */
 typedef struct forward {

@@ -2,12 +2,12 @@
 #ifndef PHI3_INTERNAL_MODEL_H
 #define PHI3_INTERNAL_MODEL_H
 
-#include "config.h"
+#include "files/config.h"
+#include "files/packed.h"
+#include "files/quantization.h"
+#include "files/weights.h"
 #include "kernels/backend.h"
-#include "packed.h"
-#include "quantization.h"
 #include "rope.h"
-#include "weights.h"
 #include "workspace.h"
 
 /* Weights of one transformer layer, in backend memory. */

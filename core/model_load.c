@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "error.h"
+#include "base/error.h"
+#include "base/process.h"
 #include "model.h"
-#include "process.h"
 
 /* ---- Options ---------------------------------------------------------------------------------- */
 

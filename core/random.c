@@ -8,7 +8,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "error.h"
+#include "base/error.h"
 
 enum { STATE_SIZE = 624, SHIFT_SIZE = 397 };
 

@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#include "error.h"
+#include "base/error.h"
 
 /* factor [n_pairs], or NULL for ones. */
 static float *inverse_frequencies(const phi3_config *config, const float *factor)

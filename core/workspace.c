@@ -4,7 +4,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "error.h"
+#include "base/error.h"
 #include "model.h"
 
 struct phi3_workspace_pool {

@@ -1,7 +1,7 @@
 /* matrix_parts.c - checks and look-ups on the parts of a weight matrix. */
 #include "matrix_parts.h"
 
-#include "error.h"
+#include "core/base/error.h"
 
 phi3_status phi3_parts_check(const phi3_tensor *parts, size_t n_parts, size_t *n_rows,
                              phi3_error *error)

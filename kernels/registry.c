@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "backend.h"
+#include "core/base/error.h"
 #include "cuda_library.h"
-#include "error.h"
 
 /* ---- What there is --------------------------------------------------------------------------- */
 

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/base/error.h"
 #include "cpu.h"
-#include "error.h"
 #include "isa.h"
 #include "kernels/host_memory.h"
 #include "kernels/matrix_parts.h"

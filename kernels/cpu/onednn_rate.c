@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "error.h"
+#include "core/base/error.h"
 #include "isa.h"
 
 /* [M][K] by [K][N]: near oneDNN's best for every type, and soon done where it is slow. */

@@ -8,13 +8,13 @@
 #include <stdatomic.h>
 #include <sys/mman.h>
 
-#include "clock.h"
-#include "error.h"
+#include "core/base/clock.h"
+#include "core/base/error.h"
+#include "core/base/process.h"
 #include "isa.h"
 #include "kernels.h"
 #include "onednn_rate.h"
 #include "parallel.h"
-#include "process.h"
 
 enum {
     READ_BYTES = 512 << 20, /* far more than caches hold */

@@ -3,7 +3,7 @@
 #define PHI3_CUDA_H
 
 extern "C" {
-#include "error.h"
+#include "core/base/error.h"
 #include "kernels/backend.h"
 }
 #include "platform.h"

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "error.h"
+#include "core/base/error.h"
 #include "kernels/matrix_parts.h"
 #include "reference.h"
 

@@ -4,7 +4,7 @@
 
 #include "model_files.h"
 
-#include "core/weights.h"
+#include "core/files/weights.h"
 
 /* Opens a model and looks at all of it, as a load does. */
 static inline phi3_status open_all(const char *path, phi3_loaded_config *config,

@@ -19,7 +19,7 @@
 
 #include <cmocka.h>
 
-#include "core/gguf.h"
+#include "core/files/gguf.h"
 #include "kernels/formats.h"
 
 /* ---- Bytes that grow ------------------------------------------------------------------------ */

@@ -9,7 +9,7 @@
 
 #include <dirent.h>
 
-#include "core/packed.h"
+#include "core/files/packed.h"
 
 enum { N_MATRICES = 2 + 4 * TINY_LAYERS };
 

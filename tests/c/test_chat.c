@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
-#include "core/chat.h"
-#include "core/file.h"
+#include "core/base/file.h"
+#include "core/text/chat.h"
 
 static const phi3_text bos = {"<s>", 3}, eos = {"<|endoftext|>", 13};
 

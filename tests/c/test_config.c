@@ -6,7 +6,7 @@
 
 #include <math.h>
 
-#include "core/config.h"
+#include "core/files/config.h"
 
 /* ---- Hugging Face ------------------------------------------------------------------------------- */
 

@@ -7,9 +7,9 @@
 
 #include <cmocka.h>
 
-#include "core/error.h"
-#include "core/file.h"
-#include "core/json.h"
+#include "core/base/error.h"
+#include "core/base/file.h"
+#include "core/base/json.h"
 
 static void test_messages_are_cut_at_characters(void **state)
 {

@@ -8,7 +8,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-#include "core/error.h"
+#include "core/base/error.h"
 
 static char kept[96];
 static int n_warnings;

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "core/stop_strings.h"
+#include "core/text/stop_strings.h"
 
 static const char tokenizer_json[] =
     "{\"version\": \"1.0\", \"added_tokens\": [], \"normalizer\": null,"

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "core/stop_text.h"
+#include "core/text/stop_text.h"
 
 /* Puts `text` in pieces of `step` bytes and expects `wanted`. */
 static void check(const char *const *strings, size_t n_strings, const char *text, size_t step,

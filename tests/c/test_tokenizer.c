@@ -7,7 +7,7 @@
 #include <pthread.h>
 #include <time.h>
 
-#include "core/tokenizer.h"
+#include "core/text/tokenizer.h"
 
 /* ---- Helpers -------------------------------------------------------------------------------- */
 

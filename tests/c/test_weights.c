@@ -6,8 +6,8 @@
 
 #include <math.h>
 
-#include "core/weights.h"
-#include "core/weights_check.h"
+#include "core/files/weights.h"
+#include "core/files/weights_check.h"
 
 typedef struct opened {
     phi3_loaded_config config;

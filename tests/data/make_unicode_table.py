@@ -1,4 +1,4 @@
-"""Prints the table of core/tokenizer_unicode.c: characters younger than PCRE2's own tables.
+"""Prints the table of core/text/tokenizer_unicode.c: characters younger than PCRE2's own tables.
 
 Hugging Face tokenizers classifies characters by Oniguruma's Unicode tables (16.0 in tokenizers
 0.23.3), PCRE2 10.40 to 10.42 by Unicode 14, which is also what CPython 3.11's unicodedata holds.

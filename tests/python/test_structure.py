@@ -44,7 +44,7 @@ def test_core_sees_kernels_only_through_the_backend_table():
 def test_bindings_see_only_the_public_header():
     bindings = includes("bindings")
     assert ("phi3.h" in {header for _, header in bindings}) and bindings
-    internal = {path.name for path in (ROOT / "core").glob("*.h")} - {"phi3.h"}
+    internal = {path.name for path in (ROOT / "core").rglob("*.h")} - {"phi3.h"}
     bad = [p for p in bindings if "kernels/" in p[1] or Path(p[1]).name in internal]
     assert bad == []
 
