@@ -25,9 +25,8 @@ typedef struct forward {
     float *logits; /* the caller's [sum of n_logits][vocab] */
     phi3_workspace *workspace;
 
-    size_t n_rows;   /* of the chunk */
-    size_t n_logits; /* rows of the chunk whose logits are wanted */
-    phi3_attention attention;
+    phi3_attention attention; /* of the chunk */
+    phi3_batch batch;         /* its rows, and those whose logits are wanted */
 } forward;
 
 /* ---- One layer -------------------------------------------------------------------------------- */
@@ -53,14 +52,14 @@ static phi3_status run_layer(forward *f, size_t index)
     const phi3_layer *layer = &f->model->layers[index];
     phi3_workspace *w = f->workspace;
     const phi3_exec *exec = &w->exec;
-    size_t n_rows = f->n_rows, hidden_size = config->hidden_size;
+    size_t n_rows = f->batch.n_rows, hidden_size = config->hidden_size;
     float *delta = index == 0 ? NULL : w->delta;
     f->attention.layer = index;
 
     PHI3_TRY(backend->add_rms_norm(exec, w->hidden, delta, layer->attention_norm,
                                    config->rms_norm_eps, n_rows, hidden_size, w->normed));
     PHI3_TRY(backend->linear(exec, layer->qkv, w->normed, n_rows, w->qkv));
-    PHI3_TRY(backend->rope_append(exec, &f->attention, w->cosine, w->sine, w->qkv));
+    PHI3_TRY(backend->rope_append(exec, &f->attention, f->batch.cosine, f->batch.sine, w->qkv));
     PHI3_TRY(check_interrupt(f));
     PHI3_TRY(backend->attention(exec, &f->attention, w->qkv, w->attended));
     PHI3_TRY(check_interrupt(f));
@@ -76,49 +75,83 @@ static phi3_status run_layer(forward *f, size_t index)
     return check_interrupt(f);
 }
 
-/* The head, over the rows whose logits are wanted: norm, product, and out to the caller. */
-static phi3_status run_head(forward *f)
-{
-    const phi3_model *model = f->model;
-    const phi3_backend *backend = model->backend;
-    size_t hidden_size = model->config.config.hidden_size;
-    size_t vocab_size = model->config.config.vocab_size;
-    phi3_workspace *w = f->workspace;
-    const phi3_exec *exec = &w->exec;
+/* ---- The head --------------------------------------------------------------------------------- */
 
-    for (size_t first = 0; first < f->n_logits; first += PHI3_LOGIT_ROWS) {
-        size_t left = f->n_logits - first;
-        size_t n_rows = left < PHI3_LOGIT_ROWS ? left : PHI3_LOGIT_ROWS;
-        const size_t *rows = w->logit_rows + first, *slots = w->logit_slots + first;
-        PHI3_TRY(backend->gather_rows(exec, w->hidden, rows, n_rows, hidden_size, w->logit_hidden));
-        PHI3_TRY(backend->gather_rows(exec, w->delta, rows, n_rows, hidden_size, w->logit_delta));
-        PHI3_TRY(backend->add_rms_norm(exec, w->logit_hidden, w->logit_delta, model->final_norm,
-                                       model->config.config.rms_norm_eps, n_rows, hidden_size,
-                                       w->normed));
-        PHI3_TRY(backend->linear(exec, model->lm_head, w->normed, n_rows, w->logits));
-        for (size_t i = 0; i < n_rows; i++)
-            PHI3_TRY(backend->download(f->logits + slots[i] * vocab_size,
-                                       w->logits + i * vocab_size, vocab_size * sizeof(float)));
-        PHI3_TRY(check_interrupt(f));
-    }
-    return PHI3_OK;
+/* How many rows go through the head together, from logit row `first` on. */
+static size_t head_rows(const forward *f, size_t first)
+{
+    size_t left = f->batch.n_logits - first;
+    return left < PHI3_LOGIT_ROWS ? left : PHI3_LOGIT_ROWS;
 }
 
-/* Embedding, layers, head. Returns a bare status: the caller words the failure. */
-static phi3_status run_chunk(forward *f)
+/* Norm and product over the next rows whose logits are wanted; none are wanted: nothing. */
+static phi3_status run_head(forward *f, size_t first)
 {
     const phi3_model *model = f->model;
     const phi3_backend *backend = model->backend;
+    size_t hidden_size = model->config.config.hidden_size, n_rows = head_rows(f, first);
     phi3_workspace *w = f->workspace;
-    size_t angle_bytes = f->n_rows * model->rope.n_pairs * sizeof(float);
+    const phi3_exec *exec = &w->exec;
+    const size_t *rows = f->batch.logit_rows + first;
+    if (n_rows == 0)
+        return PHI3_OK;
+    PHI3_TRY(backend->gather_rows(exec, w->hidden, rows, n_rows, hidden_size, w->logit_hidden));
+    PHI3_TRY(backend->gather_rows(exec, w->delta, rows, n_rows, hidden_size, w->logit_delta));
+    PHI3_TRY(backend->add_rms_norm(exec, w->logit_hidden, w->logit_delta, model->final_norm,
+                                   model->config.config.rms_norm_eps, n_rows, hidden_size,
+                                   w->normed));
+    return backend->linear(exec, model->lm_head, w->normed, n_rows, w->logits);
+}
 
+/* Takes the logits of run_head out to the caller. */
+static phi3_status hand_out_logits(const forward *f, size_t first)
+{
+    const phi3_workspace *w = f->workspace;
+    size_t vocab_size = f->model->config.config.vocab_size;
+    for (size_t i = 0; i < head_rows(f, first); i++)
+        PHI3_TRY(f->model->backend->download(f->logits + w->logit_slots[first + i] * vocab_size,
+                                             w->logits + i * vocab_size,
+                                             vocab_size * sizeof(float)));
+    return check_interrupt(f);
+}
+
+/* ---- A chunk ---------------------------------------------------------------------------------- */
+
+/* Embedding, layers, and the head over the first rows: what a device may record. */
+static phi3_status run_ops(forward *f)
+{
+    const phi3_model *model = f->model;
+    phi3_workspace *w = f->workspace;
     PHI3_TRY(check_interrupt(f));
-    PHI3_TRY(backend->upload(w->cosine, w->host_cosine, angle_bytes));
-    PHI3_TRY(backend->upload(w->sine, w->host_sine, angle_bytes));
-    PHI3_TRY(backend->embed(&w->exec, model->embedding, w->ids, f->n_rows, w->hidden));
+    PHI3_TRY(model->backend->embed(&w->exec, model->embedding, f->batch.ids, f->batch.n_rows,
+                                   w->hidden));
     for (size_t i = 0; i < model->config.config.num_hidden_layers; i++)
         PHI3_TRY(run_layer(f, i));
-    return run_head(f);
+    return run_head(f, 0);
+}
+
+/* The same, by the device itself when it has recorded it. */
+static phi3_status issue_ops(forward *f)
+{
+    const phi3_backend *backend = f->model->backend;
+    phi3_exec *exec = &f->workspace->exec;
+    bool replayed = false;
+    if (backend->begin == NULL)
+        return run_ops(f);
+    PHI3_TRY(backend->begin(exec, &f->batch, &replayed));
+    return backend->end(exec, replayed ? check_interrupt(f) : run_ops(f));
+}
+
+/* Returns a bare status: the caller words the failure. */
+static phi3_status run_chunk(forward *f)
+{
+    PHI3_TRY(issue_ops(f));
+    for (size_t first = 0; first < f->batch.n_logits; first += PHI3_LOGIT_ROWS) {
+        if (first > 0)
+            PHI3_TRY(run_head(f, first));
+        PHI3_TRY(hand_out_logits(f, first));
+    }
+    return PHI3_OK;
 }
 
 /* ---- Chunks ----------------------------------------------------------------------------------- */
@@ -130,7 +163,7 @@ static void add_part(forward *f, const phi3_span *span, size_t count, size_t slo
     phi3_workspace *w = f->workspace;
     const phi3_rope *rope = &f->model->rope;
     const phi3_cache *cache = span->cache;
-    size_t n_past = cache->n_computed, first_row = f->n_rows;
+    size_t n_past = cache->n_computed, first_row = f->batch.n_rows;
 
     w->caches[f->attention.n_spans] = span->cache;
     w->parts[f->attention.n_spans++] = (phi3_kv_span){
@@ -139,17 +172,16 @@ static void add_part(forward *f, const phi3_span *span, size_t count, size_t slo
         .first_row = first_row,
         .n_rows = count,
     };
-    f->n_rows += count;
+    f->batch.n_rows += count;
     memcpy(w->ids + first_row, cache->ids + n_past, count * sizeof *w->ids);
-    phi3_rope_angles(rope, cache->factors, n_past, count,
-                     w->host_cosine + first_row * rope->n_pairs,
-                     w->host_sine + first_row * rope->n_pairs);
+    phi3_rope_angles(rope, cache->factors, n_past, count, w->cosine + first_row * rope->n_pairs,
+                     w->sine + first_row * rope->n_pairs);
 
     size_t first_wanted = cache->length + span->count - span->n_logits;
     for (size_t i = 0; i < count; i++) {
         if (n_past + i >= first_wanted) {
-            w->logit_rows[f->n_logits] = first_row + i;
-            w->logit_slots[f->n_logits++] = slot + n_past + i - first_wanted;
+            w->logit_rows[f->batch.n_logits] = first_row + i;
+            w->logit_slots[f->batch.n_logits++] = slot + n_past + i - first_wanted;
         }
     }
 }
@@ -157,12 +189,19 @@ static void add_part(forward *f, const phi3_span *span, size_t count, size_t slo
 /* Fills the chunk with what the spans have left; no rows: everything is done. */
 static void plan_chunk(forward *f)
 {
+    const phi3_workspace *w = f->workspace;
     size_t slot = 0;
-    f->n_rows = f->n_logits = f->attention.n_spans = 0;
-    for (size_t i = 0; i < f->n_spans && f->n_rows < PHI3_CHUNK_ROWS; i++) {
+    f->attention.n_spans = 0;
+    f->batch = (phi3_batch){.attention = &f->attention,
+                            .ids = w->ids,
+                            .cosine = w->cosine,
+                            .sine = w->sine,
+                            .logit_rows = w->logit_rows,
+                            .program = 1};
+    for (size_t i = 0; i < f->n_spans && f->batch.n_rows < PHI3_CHUNK_ROWS; i++) {
         const phi3_span *span = &f->spans[i];
         size_t left = span->cache->length + span->count - span->cache->n_computed;
-        size_t room = PHI3_CHUNK_ROWS - f->n_rows;
+        size_t room = PHI3_CHUNK_ROWS - f->batch.n_rows;
         if (left > 0)
             add_part(f, span, left < room ? left : room, slot);
         slot += span->n_logits;
@@ -180,15 +219,16 @@ static size_t scratch_for_chunk(const forward *f)
     const phi3_model *model = f->model;
     const phi3_backend *backend = model->backend;
     int n_threads = f->workspace->exec.n_threads;
-    size_t most = backend->attention_scratch(&f->attention, f->n_rows, n_threads);
-    most = larger(most, backend->matrix_scratch(model->embedding, f->n_rows, n_threads));
-    most = larger(most, backend->matrix_scratch(model->lm_head, f->n_rows, n_threads));
+    size_t n_rows = f->batch.n_rows;
+    size_t most = backend->attention_scratch(&f->attention, n_rows, n_threads);
+    most = larger(most, backend->matrix_scratch(model->embedding, n_rows, n_threads));
+    most = larger(most, backend->matrix_scratch(model->lm_head, n_rows, n_threads));
     for (size_t i = 0; i < model->config.config.num_hidden_layers; i++) {
         const phi3_layer *layer = &model->layers[i];
-        most = larger(most, backend->matrix_scratch(layer->qkv, f->n_rows, n_threads));
-        most = larger(most, backend->matrix_scratch(layer->output, f->n_rows, n_threads));
-        most = larger(most, backend->matrix_scratch(layer->gate_up, f->n_rows, n_threads));
-        most = larger(most, backend->matrix_scratch(layer->down, f->n_rows, n_threads));
+        most = larger(most, backend->matrix_scratch(layer->qkv, n_rows, n_threads));
+        most = larger(most, backend->matrix_scratch(layer->output, n_rows, n_threads));
+        most = larger(most, backend->matrix_scratch(layer->gate_up, n_rows, n_threads));
+        most = larger(most, backend->matrix_scratch(layer->down, n_rows, n_threads));
     }
     return most;
 }
@@ -197,15 +237,18 @@ static phi3_status fail_chunk(const forward *f, phi3_status status, phi3_error *
 {
     if (status == PHI3_ERROR_INTERRUPTED)
         return phi3_fail(error, status, "interrupted");
-    return phi3_fail(error, status, "the %s backend failed: %s", f->model->backend->name,
-                     phi3_status_name(status));
+    const phi3_backend *backend = f->model->backend;
+    bool asks = status == PHI3_ERROR_DEVICE && backend->failure != NULL;
+    const char *why = asks ? backend->failure() : NULL;
+    return phi3_fail(error, status, "the %s backend failed: %s", backend->name,
+                     why != NULL ? why : phi3_status_name(status));
 }
 
 static phi3_status run_chunks(forward *f, phi3_error *error)
 {
     for (;;) {
         plan_chunk(f);
-        if (f->n_rows == 0)
+        if (f->batch.n_rows == 0)
             return PHI3_OK;
         PHI3_TRY(phi3_workspace_need_scratch(f->model, f->workspace, scratch_for_chunk(f), error));
         phi3_status status = run_chunk(f);

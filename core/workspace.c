@@ -39,8 +39,6 @@ static size_t place_activations(const phi3_model *model, phi3_workspace *w, char
     w->delta = take(block, &used, row * config->hidden_size);
     w->gate_up = take(block, &used, row * 2 * config->intermediate_size);
     w->activated = take(block, &used, row * config->intermediate_size);
-    w->cosine = take(block, &used, row * model->rope.n_pairs);
-    w->sine = take(block, &used, row * model->rope.n_pairs);
     w->logit_hidden = take(block, &used, logit_row * config->hidden_size);
     w->logit_delta = take(block, &used, logit_row * config->hidden_size);
     w->logits = take(block, &used, logit_row * config->vocab_size);
@@ -52,8 +50,8 @@ static size_t place_plan(const phi3_model *model, phi3_workspace *w, char *block
 {
     size_t used = 0, rows = PHI3_CHUNK_ROWS;
     w->ids = take(block, &used, rows * sizeof *w->ids);
-    w->host_cosine = take(block, &used, rows * model->rope.n_pairs * sizeof(float));
-    w->host_sine = take(block, &used, rows * model->rope.n_pairs * sizeof(float));
+    w->cosine = take(block, &used, rows * model->rope.n_pairs * sizeof(float));
+    w->sine = take(block, &used, rows * model->rope.n_pairs * sizeof(float));
     w->parts = take(block, &used, rows * sizeof *w->parts);
     w->caches = take(block, &used, rows * sizeof(*w->caches));
     w->logit_rows = take(block, &used, rows * sizeof *w->logit_rows);
@@ -63,6 +61,8 @@ static size_t place_plan(const phi3_model *model, phi3_workspace *w, char *block
 
 static void workspace_free(const phi3_model *model, phi3_workspace *workspace)
 {
+    if (model->backend->exec_free != NULL)
+        model->backend->exec_free(&workspace->exec);
     if (workspace->exec.scratch != NULL)
         model->backend->release(workspace->exec.scratch);
     if (workspace->device_block != NULL)

@@ -24,8 +24,6 @@ typedef struct phi3_workspace {
     float *delta;        /* [rows][hidden] what the next norm adds to the residual stream */
     float *gate_up;      /* [rows][2 intermediate] */
     float *activated;    /* [rows][intermediate] */
-    float *cosine;       /* [rows][rotary_dim / 2] */
-    float *sine;         /* [rows][rotary_dim / 2] */
     float *logit_hidden; /* [logit rows][hidden] */
     float *logit_delta;  /* [logit rows][hidden] */
     float *logits;       /* [logit rows][vocab] */
@@ -33,8 +31,8 @@ typedef struct phi3_workspace {
 
     /* Host memory: the plan of a chunk. */
     int32_t *ids;               /* [rows] */
-    float *host_cosine;         /* [rows][rotary_dim / 2] */
-    float *host_sine;           /* [rows][rotary_dim / 2] */
+    float *cosine;              /* [rows][rotary_dim / 2] */
+    float *sine;                /* [rows][rotary_dim / 2] */
     phi3_kv_span *parts;        /* [rows] the spans' parts in this chunk */
     struct phi3_cache **caches; /* [rows] the cache of each part */
     size_t *logit_rows;         /* [rows] rows whose logits are wanted ... */

@@ -5,9 +5,9 @@
  * so that a backend may fuse what it likes inside it. kernels/reference is the plain-C truth that
  * every other backend is tested against (tests/kernels).
  *
- * Memory: `float *` and page pointers below point to memory of the backend (from `allocate`), the
- * host's for CPU backends. Ids, spans and page tables are host memory. Tensors are row-major and
- * dense unless a stride is named. Activations are float32.
+ * Memory: what ops get and what page tables point to is memory of the backend (from `allocate`), the
+ * host's for CPU backends; only phi3_attention, its spans and page tables are host memory. Tensors
+ * are row-major and dense unless a stride is named. Activations are float32.
  *
  * Ops cannot fail on valid arguments, except on devices: they return a phi3_status. They allocate
  * nothing: what they need beside their arguments is in `exec->scratch`.
@@ -47,6 +47,7 @@ typedef struct phi3_exec {
     int n_threads;
     void *scratch;       /* backend memory, 64-byte aligned */
     size_t scratch_size; /* bytes; at least what the *_scratch functions ask for */
+    void *state; /* what `begin` of the backend keeps here, until exec_free; starts as NULL */
 } phi3_exec;
 
 /* ---- KV cache ------------------------------------------------------------------------------- */
@@ -88,6 +89,22 @@ typedef struct phi3_attention {
     const phi3_kv_span *spans;
     size_t n_spans;
 } phi3_attention;
+
+/*
+ * The rows that ops are about to work on, and what they need beside activations. In host memory until
+ * `begin` of a backend has put its copies in their places; arrays that no op reads may be NULL.
+ *
+ * Batches of equal `program`, n_rows and n_logits are followed by the same ops on the same addresses,
+ * up to `end`, so that a backend may record them and issue them itself the next time. 0: by others.
+ */
+typedef struct phi3_batch {
+    const phi3_attention *attention; /* its spans cover all rows; stays as it is until `end` */
+    size_t n_rows, n_logits;
+    const int32_t *ids;         /* [n_rows] */
+    const float *cosine, *sine; /* [n_rows][rotary_dim / 2] */
+    const size_t *logit_rows;   /* [n_logits] rows whose logits are wanted */
+    uint64_t program;
+} phi3_batch;
 
 enum { PHI3_TOP_K_MAX = 256 };
 
@@ -132,6 +149,23 @@ typedef struct phi3_backend {
     size_t (*matrix_scratch)(const phi3_matrix *matrix, size_t n_rows, int n_threads);
     size_t (*attention_scratch)(const phi3_attention *attention, size_t n_rows, int n_threads);
     size_t (*top_k_scratch)(size_t n_rows, size_t n_columns, size_t k);
+
+    /*
+     * Ops on the rows of a batch come after its `begin`; all four are NULL for a backend that has
+     * nothing to prepare.
+     *
+     * begin: copies the batch, and points its arrays to the copies: they stay until the next one.
+     * `replayed`: the ops up to `end` have been issued already, as they were recorded before.
+     * end: `status` is what became of the ops; returns it, or what went wrong in issuing what has been
+     * recorded. Without logits to download, the ops have also finished. Ops that need nothing new
+     * may follow.
+     * exec_free: frees exec->state.
+     * failure: the device's words for the last PHI3_ERROR_DEVICE on this thread; NULL: it has none.
+     */
+    phi3_status (*begin)(phi3_exec *exec, phi3_batch *batch, bool *replayed);
+    phi3_status (*end)(phi3_exec *exec, phi3_status status);
+    void (*exec_free)(phi3_exec *exec);
+    const char *(*failure)(void);
 
     /* out[r][:] = row ids[r] of table.     table [vocab][n_columns], out [n_rows][n_columns] */
     phi3_status (*embed)(const phi3_exec *exec, const phi3_matrix *table, const int32_t *ids,

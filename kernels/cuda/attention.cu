@@ -114,19 +114,16 @@ static __global__ void __launch_bounds__(PHI3_WARP)
 phi3_status phi3_cuda_rope_append(const phi3_exec *exec, const phi3_attention *attention,
                                   const float *cosine, const float *sine, float *qkv)
 {
-    (void)exec;
+    const phi3_plan &plan = *phi3_cuda_plan(exec);
     phi3_heads h = heads_of(attention);
-    phi3_plan plan;
     if (h.head_dim > MAX_HEAD_DIM)
         return PHI3_ERROR_UNSUPPORTED;
-    PHI3_TRY(phi3_plan_create(attention, &plan));
     dim3 grid((unsigned)plan.n_rows, (unsigned)(h.n_heads + 2 * h.n_kv_heads));
     const phi3_row_place *rows = plan.rows;
     void *const *pages = plan.pages;
     if (plan.n_rows > 0)
         LAUNCH_FOR_CACHE(attention->kv.dtype, rope_append, grid, dim3(PHI3_WARP), h, rows, pages,
                          cosine, sine, qkv);
-    phi3_plan_free(&plan);
     return phi3_cuda_launched();
 }
 
@@ -350,11 +347,10 @@ size_t phi3_cuda_attention_scratch(const phi3_attention *attention, size_t n_row
 phi3_status phi3_cuda_attention(const phi3_exec *exec, const phi3_attention *attention,
                                 const float *qkv, float *out)
 {
+    const phi3_plan &plan = *phi3_cuda_plan(exec);
     phi3_heads h = heads_of(attention);
-    phi3_plan plan;
     if (h.head_dim > MAX_HEAD_DIM)
         return PHI3_ERROR_UNSUPPORTED;
-    PHI3_TRY(phi3_plan_create(attention, &plan));
     int longest = h.window > 0 && h.window < plan.longest ? h.window : plan.longest;
     int n_stretches = (longest + STRETCH - 1) / STRETCH;
     bool split = plan.n_rows <= FEW_ROWS && n_stretches > 1 && n_stretches <= MAX_STRETCHES;
@@ -368,6 +364,5 @@ phi3_status phi3_cuda_attention(const phi3_exec *exec, const phi3_attention *att
     if (plan.n_rows > 0 && split)
         PHI3_LAUNCH(merge_stretches, dim3(grid.x, grid.y), dim3(PHI3_WARP), PHI3_STREAM, h,
                     stretches, n_stretches, out);
-    phi3_plan_free(&plan);
     return phi3_cuda_launched();
 }

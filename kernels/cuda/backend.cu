@@ -58,7 +58,7 @@ static phi3_status copy(void *to, const void *from, size_t size, cudaMemcpyKind 
     cudaError_t failed = cudaMemcpyAsync(to, from, size, kind, PHI3_STREAM);
     if (failed == cudaSuccess)
         failed = cudaStreamSynchronize(PHI3_STREAM);
-    return failed == cudaSuccess ? PHI3_OK : PHI3_ERROR_DEVICE;
+    return phi3_cuda_status(failed);
 }
 
 static phi3_status upload(void *to, const void *from_host, size_t size)
@@ -69,6 +69,12 @@ static phi3_status upload(void *to, const void *from_host, size_t size)
 static phi3_status download(void *to_host, const void *from, size_t size)
 {
     return copy(to_host, from, size, cudaMemcpyDeviceToHost);
+}
+
+static const char *failure(void)
+{
+    cudaError_t error = cudaGetLastError();
+    return error == cudaSuccess ? NULL : cudaGetErrorString(error);
 }
 
 /* Weights go to the device as they are stored: there is nothing to pack on the host. */
@@ -102,6 +108,10 @@ static phi3_backend make_table(void)
     b.matrix_scratch = phi3_cuda_matrix_scratch;
     b.attention_scratch = phi3_cuda_attention_scratch;
     b.top_k_scratch = phi3_cuda_top_k_scratch;
+    b.begin = phi3_cuda_begin;
+    b.end = phi3_cuda_end;
+    b.exec_free = phi3_cuda_exec_free;
+    b.failure = failure;
     b.embed = phi3_cuda_embed;
     b.linear = phi3_cuda_linear;
     b.add_rms_norm = phi3_cuda_add_rms_norm;

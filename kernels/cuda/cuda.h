@@ -12,11 +12,24 @@ extern "C" {
  * ops run in order, and those of other threads beside them. */
 #define PHI3_STREAM cudaStreamPerThread
 
+/* The error stays with the runtime, whose words `failure` takes. */
+static inline phi3_status phi3_cuda_status(cudaError_t error)
+{
+    return error == cudaSuccess                 ? PHI3_OK
+           : error == cudaErrorMemoryAllocation ? PHI3_ERROR_OUT_OF_MEMORY
+                                                : PHI3_ERROR_DEVICE;
+}
+
 /* Whether everything launched so far was accepted. */
 static inline phi3_status phi3_cuda_launched(void)
 {
-    return cudaGetLastError() == cudaSuccess ? PHI3_OK : PHI3_ERROR_DEVICE;
+    return phi3_cuda_status(cudaPeekAtLastError());
 }
+
+/* exec.cu */
+phi3_status phi3_cuda_begin(phi3_exec *exec, phi3_batch *batch, bool *replayed);
+phi3_status phi3_cuda_end(phi3_exec *exec, phi3_status status);
+void phi3_cuda_exec_free(phi3_exec *exec);
 
 /* matrix.cu */
 phi3_status phi3_cuda_matrix_create(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,

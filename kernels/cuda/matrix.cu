@@ -178,18 +178,19 @@ static __device__ __forceinline__ void store(uint16_t *to, float x) /* bfloat16 
     *to = phi3_float_to_bfloat16(x);
 }
 
-/* Which rows: `first` and on, or those of a list. */
-static const size_t LIST_ROWS = 256;
-
+/* Which rows of a part. */
 typedef struct row_choice {
-    unsigned rows[LIST_ROWS]; /* when `listed` */
-    unsigned first;
-    bool listed;
+    const int32_t *ids; /* device: rows of the whole table; NULL: rows that follow each other */
+    int first;          /* of these, or, with ids, the part's first row in the table */
+    int n_rows;         /* of the part */
 } row_choice;
 
-static __device__ __forceinline__ size_t row_of(const row_choice &choice, unsigned index)
+/* The part's row for blockIdx.x; false: it is another part's. */
+static __device__ __forceinline__ bool choose_row(const row_choice &choice, size_t *row)
 {
-    return choice.listed ? choice.rows[index] : choice.first + index;
+    int index = choice.ids ? choice.ids[blockIdx.x] - choice.first : choice.first + (int)blockIdx.x;
+    *row = (size_t)index;
+    return index >= 0 && index < choice.n_rows;
 }
 
 /* out[blockIdx.x][:] = a row of quantised weights. A thread expands one unit at a time. */
@@ -197,7 +198,9 @@ template <typename Format, typename Out>
 static __global__ void __launch_bounds__(THREADS)
     expand_units(phi3_planes planes, row_choice choice, int n_columns, Out *out)
 {
-    size_t row = row_of(choice, blockIdx.x);
+    size_t row;
+    if (!choose_row(choice, &row))
+        return;
     int n_units = n_columns / PHI3_UNIT, per_block = n_units / planes.n_blocks;
     for (int i = threadIdx.x; i < n_units; i += THREADS) {
         phi3_unit u = Format::load(planes, row * planes.n_blocks + i / per_block, i % per_block);
@@ -215,7 +218,10 @@ static __global__ void __launch_bounds__(THREADS)
     expand_floats(const uint8_t *plane, phi3_dtype dtype, row_choice choice, int n_columns,
                   Out *out)
 {
-    size_t at = row_of(choice, blockIdx.x) * n_columns;
+    size_t row;
+    if (!choose_row(choice, &row))
+        return;
+    size_t at = row * n_columns;
     for (int i = threadIdx.x; i < n_columns; i += THREADS) {
         const uint16_t *halves = reinterpret_cast<const uint16_t *>(plane) + at + i;
         float x = dtype == PHI3_F32   ? reinterpret_cast<const float *>(plane)[at + i]
@@ -250,33 +256,23 @@ static void expand(const phi3_device_part *part, const row_choice &choice, size_
 void phi3_cuda_expand(const phi3_device_part *part, size_t first, size_t count, size_t n_columns,
                       phi3_dtype to, void *out)
 {
-    row_choice choice = {};
-    choice.first = (unsigned)first;
+    row_choice choice = {NULL, (int)first, (int)part->n_rows};
     if (to == PHI3_F32)
         expand(part, choice, count, n_columns, static_cast<float *>(out));
     else
         expand(part, choice, count, n_columns, static_cast<uint16_t *>(out));
 }
 
-/* The ids of one launch stand in one part: a table of several parts takes a launch for each run. */
+/* Each part takes the rows that are its own. */
 phi3_status phi3_cuda_embed(const phi3_exec *exec, const phi3_matrix *table, const int32_t *ids,
                             size_t n_rows, float *out)
 {
     (void)exec;
-    size_t n_columns = table->n_columns;
-    for (size_t done = 0, count; done < n_rows; done += count) {
-        size_t part = 0, above = 0;
-        while ((size_t)ids[done] - above >= table->parts[part].n_rows)
-            above += table->parts[part++].n_rows;
-        row_choice choice = {};
-        choice.listed = true;
-        for (count = 0; count < LIST_ROWS && done + count < n_rows; count++) {
-            size_t row = (size_t)ids[done + count] - above;
-            if ((size_t)ids[done + count] < above || row >= table->parts[part].n_rows)
-                break;
-            choice.rows[count] = (unsigned)row;
-        }
-        expand(&table->parts[part], choice, count, n_columns, out + done * n_columns);
+    row_choice choice = {ids, 0, 0};
+    for (size_t p = 0; p < table->n_parts && n_rows > 0; p++) {
+        choice.n_rows = (int)table->parts[p].n_rows;
+        expand(&table->parts[p], choice, n_rows, table->n_columns, out);
+        choice.first += choice.n_rows;
     }
     return phi3_cuda_launched();
 }

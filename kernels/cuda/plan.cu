@@ -1,66 +1,136 @@
-/* plan.cu - the batch's places in the KV cache, copied to the device: see plan.h. */
+/* plan.cu - the batch, copied to the device: see plan.h. */
 #include "plan.h"
 
-#include <stdlib.h>
 #include <string.h>
+
+/* ---- Numbers ------------------------------------------------------------------------------------------ */
 
 static size_t pages_of(const phi3_kv_span *span)
 {
     return (span->n_past + span->n_rows + PHI3_PAGE_POSITIONS - 1) / PHI3_PAGE_POSITIONS;
 }
 
-/* Writes the plan to host memory: the page tables, then the rows. */
-static void fill(const phi3_attention *attention, void **pages, phi3_row_place *rows)
+static size_t all_pages(const phi3_attention *attention)
 {
+    size_t n_pages = 0;
+    for (size_t s = 0; s < attention->n_spans; s++)
+        n_pages += pages_of(&attention->spans[s]);
+    return n_pages;
+}
+
+int phi3_plan_longest(const phi3_attention *attention)
+{
+    size_t longest = 0, step = PHI3_PAGE_POSITIONS;
+    for (size_t s = 0; s < attention->n_spans; s++) {
+        const phi3_kv_span *span = &attention->spans[s];
+        size_t length = span->n_past + span->n_rows;
+        longest = length > longest ? length : longest;
+    }
+    while (8 * step < longest)
+        step *= 2;
+    return (int)((longest + step - 1) / step * step);
+}
+
+/* ---- Memory ------------------------------------------------------------------------------------------- */
+
+void phi3_plan_free(phi3_plan *plan)
+{
+    if (plan->uploaded != NULL)
+        cudaEventDestroy(plan->uploaded);
+    cudaFreeHost(plan->host);
+    cudaFree(plan->device);
+    *plan = {};
+}
+
+/* Has room for `size` bytes; more than that, so that a growing context seldom needs more. */
+static phi3_status reserve(phi3_plan *plan, size_t size)
+{
+    if (size <= plan->size)
+        return PHI3_OK;
+    size += size / 2 + 4096;
+    phi3_plan_free(plan);
+    void *host = NULL, *device = NULL;
+    cudaError_t failed = cudaEventCreateWithFlags(&plan->uploaded, cudaEventDisableTiming);
+    if (failed == cudaSuccess)
+        failed = cudaHostAlloc(&host, size, cudaHostAllocDefault);
+    if (failed == cudaSuccess)
+        failed = cudaMalloc(&device, size);
+    plan->host = static_cast<char *>(host);
+    plan->device = static_cast<char *>(device);
+    plan->size = size;
+    if (failed == cudaSuccess)
+        return PHI3_OK;
+    phi3_plan_free(plan);
+    return phi3_cuda_status(failed);
+}
+
+/* ---- Filling ------------------------------------------------------------------------------------------ */
+
+/* Where the next array goes. */
+typedef struct place {
+    phi3_plan *plan;
+    size_t used;
+} place;
+
+/* Copies an array and returns its address on the device; NULL stays NULL. */
+template <typename T> static const T *put(place *at, const T *from, size_t count)
+{
+    if (from == NULL)
+        return NULL;
+    char *device = at->plan->device + at->used;
+    memcpy(at->plan->host + at->used, from, count * sizeof *from);
+    at->used += (count * sizeof *from + 15) / 16 * 16;
+    return reinterpret_cast<const T *>(device);
+}
+
+/* Writes the places of all rows, and the page tables behind them. */
+static void put_places(place *at, const phi3_attention *attention, size_t n_rows)
+{
+    phi3_plan *plan = at->plan;
+    size_t rows_at = at->used, pages_at = at->used + (n_rows * sizeof *plan->rows + 15) / 16 * 16;
+    phi3_row_place *rows = reinterpret_cast<phi3_row_place *>(plan->host + rows_at);
+    void **pages = reinterpret_cast<void **>(plan->host + pages_at);
     int table = 0;
     for (size_t s = 0; s < attention->n_spans; s++) {
         const phi3_kv_span *span = &attention->spans[s];
         memcpy(pages + table, span->pages, pages_of(span) * sizeof *pages);
-        for (size_t r = 0; r < span->n_rows; r++) {
-            rows[span->first_row + r].position = (int)(span->n_past + r);
-            rows[span->first_row + r].table = table;
-        }
+        for (size_t r = 0; r < span->n_rows; r++)
+            rows[span->first_row + r] = {(int)(span->n_past + r), table};
         table += (int)pages_of(span);
     }
+    plan->rows = reinterpret_cast<const phi3_row_place *>(plan->device + rows_at);
+    plan->pages = reinterpret_cast<void *const *>(plan->device + pages_at);
+    at->used = pages_at + (size_t)table * sizeof *pages;
 }
 
-phi3_status phi3_plan_create(const phi3_attention *attention, phi3_plan *plan)
+/* An upper bound of what the batch takes. */
+static size_t size_of(const phi3_batch *batch)
 {
-    size_t n_pages = 0, n_rows = 0, longest = 0;
-    for (size_t s = 0; s < attention->n_spans; s++) {
-        const phi3_kv_span *span = &attention->spans[s];
-        size_t length = span->n_past + span->n_rows, end = span->first_row + span->n_rows;
-        n_pages += pages_of(span);
-        n_rows = end > n_rows ? end : n_rows;
-        longest = length > longest ? length : longest;
-    }
-    size_t table_bytes = n_pages * sizeof(void *), size = table_bytes + n_rows * sizeof *plan->rows;
-    char *host = static_cast<char *>(malloc(size));
-    if (host == NULL)
-        return PHI3_ERROR_OUT_OF_MEMORY;
-    fill(attention, reinterpret_cast<void **>(host),
-         reinterpret_cast<phi3_row_place *>(host + table_bytes));
+    const size_t padding = 6 * 16;
+    size_t row = sizeof(phi3_row_place) + sizeof *batch->ids +
+                 batch->attention->rotary_dim / 2 * 2 * sizeof(float);
+    return batch->n_rows * row + batch->n_logits * sizeof *batch->logit_rows +
+           all_pages(batch->attention) * sizeof(void *) + padding;
+}
 
-    void *memory = NULL;
-    cudaError_t failed = cudaMallocAsync(&memory, size, PHI3_STREAM);
-    if (failed == cudaSuccess) /* from pageable memory: read before the call returns */
-        failed = cudaMemcpyAsync(memory, host, size, cudaMemcpyHostToDevice, PHI3_STREAM);
-    free(host);
-    plan->memory = memory;
-    plan->pages = static_cast<void *const *>(memory);
-    plan->rows =
-        reinterpret_cast<const phi3_row_place *>(static_cast<char *>(memory) + table_bytes);
-    plan->n_rows = (int)n_rows;
-    plan->longest = (int)longest;
+phi3_status phi3_plan_upload(phi3_plan *plan, phi3_batch *batch)
+{
+    size_t angles = batch->n_rows * (batch->attention->rotary_dim / 2);
+    PHI3_TRY(reserve(plan, size_of(batch)));
+    cudaError_t failed = cudaEventSynchronize(plan->uploaded);
+    if (failed != cudaSuccess)
+        return phi3_cuda_status(failed);
+    place at = {plan, 0};
+    batch->ids = put(&at, batch->ids, batch->n_rows);
+    batch->logit_rows = put(&at, batch->logit_rows, batch->n_logits);
+    batch->cosine = put(&at, batch->cosine, angles);
+    batch->sine = put(&at, batch->sine, angles);
+    put_places(&at, batch->attention, batch->n_rows);
+    plan->n_rows = (int)batch->n_rows;
+    plan->longest = phi3_plan_longest(batch->attention);
+    failed =
+        cudaMemcpyAsync(plan->device, plan->host, at.used, cudaMemcpyHostToDevice, PHI3_STREAM);
     if (failed == cudaSuccess)
-        return PHI3_OK;
-    phi3_plan_free(plan);
-    return PHI3_ERROR_DEVICE;
-}
-
-void phi3_plan_free(phi3_plan *plan)
-{
-    if (plan->memory != NULL)
-        cudaFreeAsync(plan->memory, PHI3_STREAM);
-    plan->memory = NULL;
+        failed = cudaEventRecord(plan->uploaded, PHI3_STREAM);
+    return phi3_cuda_status(failed);
 }

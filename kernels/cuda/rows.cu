@@ -75,17 +75,10 @@ phi3_status phi3_cuda_swiglu(const phi3_exec *exec, const float *gate_up, size_t
 
 /* ---- Gather ---------------------------------------------------------------------------------------- */
 
-/* Row numbers travel as an argument of the launch, so many at a time: no copy to wait for. */
-static const size_t LIST_ROWS = 256;
-
-typedef struct row_list {
-    unsigned rows[LIST_ROWS];
-} row_list;
-
 static __global__ void __launch_bounds__(THREADS)
-    gather_rows(const float *x, row_list list, int n_columns, float *out)
+    gather_rows(const float *x, const size_t *rows, int n_columns, float *out)
 {
-    const float *from = x + (size_t)list.rows[blockIdx.x] * n_columns;
+    const float *from = x + rows[blockIdx.x] * n_columns;
     for (int i = threadIdx.x; i < n_columns; i += THREADS)
         out[(size_t)blockIdx.x * n_columns + i] = from[i];
 }
@@ -94,13 +87,8 @@ phi3_status phi3_cuda_gather_rows(const phi3_exec *exec, const float *x, const s
                                   size_t n_rows, size_t n_columns, float *out)
 {
     (void)exec;
-    for (size_t first = 0; first < n_rows; first += LIST_ROWS) {
-        size_t count = n_rows - first < LIST_ROWS ? n_rows - first : LIST_ROWS;
-        row_list list;
-        for (size_t i = 0; i < count; i++)
-            list.rows[i] = (unsigned)rows[first + i];
-        PHI3_LAUNCH(gather_rows, dim3((unsigned)count), dim3(THREADS), PHI3_STREAM, x, list,
-                    (int)n_columns, out + first * n_columns);
-    }
+    if (n_rows > 0)
+        PHI3_LAUNCH(gather_rows, dim3((unsigned)n_rows), dim3(THREADS), PHI3_STREAM, x, rows,
+                    (int)n_columns, out);
     return phi3_cuda_launched();
 }

@@ -163,11 +163,26 @@ static inline phi3_exec make_exec(const phi3_backend *backend, int n_threads, si
     void *scratch = backend->allocate(size);
     assert_non_null(scratch);
     memset(scratch, 0xff, size); /* NaN: what an op reads it must have written */
-    return (phi3_exec){n_threads, scratch, size};
+    return (phi3_exec){.n_threads = n_threads, .scratch = scratch, .scratch_size = size};
+}
+
+/* Tells a backend of the rows of the next ops, as core/model.c does. */
+static inline phi3_batch begin_batch(const phi3_backend *backend, phi3_exec *exec,
+                                     const phi3_attention *attention, size_t n_rows,
+                                     const float *cosine, const float *sine)
+{
+    phi3_batch batch = {.attention = attention, .n_rows = n_rows, .cosine = cosine, .sine = sine};
+    bool replayed = false;
+    if (backend->begin != NULL)
+        assert_int_equal(backend->begin(exec, &batch, &replayed), PHI3_OK);
+    assert_false(replayed);
+    return batch;
 }
 
 static inline void free_exec(const phi3_backend *backend, phi3_exec *exec)
 {
+    if (backend->exec_free != NULL)
+        backend->exec_free(exec);
     backend->release(exec->scratch);
 }
 

@@ -286,6 +286,7 @@ static void check_rows_alone(const batch *b, const phi3_backend *backend, const 
             phi3_exec exec =
                 make_exec(backend, n_threads, backend->attention_scratch(&attention, 1, n_threads));
             size_t row = b->spans[s].first_row + r;
+            begin_batch(backend, &exec, &attention, 1, NULL, NULL);
             assert_int_equal(
                 backend->attention(&exec, &attention, b->qkv + row * b->row_floats, alone),
                 PHI3_OK);
@@ -305,6 +306,7 @@ static void check_threads(const batch *b, const phi3_backend *backend, const flo
     for (size_t i = 0; i < COUNT(counts); i++) {
         phi3_exec exec = make_exec(backend, counts[i],
                                    backend->attention_scratch(&b->attention, b->n_rows, counts[i]));
+        begin_batch(backend, &exec, &b->attention, b->n_rows, NULL, NULL);
         assert_int_equal(backend->attention(&exec, &b->attention, b->qkv, again), PHI3_OK);
         assert_memory_equal(again, out, bytes);
         free_exec(backend, &exec);
@@ -322,7 +324,9 @@ static void check(const phi3_backend *backend, geometry g, int n_threads)
 
     phi3_exec exec = make_exec(backend, n_threads,
                                backend->attention_scratch(&b.attention, b.n_rows, n_threads));
-    assert_int_equal(backend->rope_append(&exec, &b.attention, b.cosine, b.sine, b.qkv), PHI3_OK);
+    phi3_batch rows = begin_batch(backend, &exec, &b.attention, b.n_rows, b.cosine, b.sine);
+    assert_int_equal(backend->rope_append(&exec, &b.attention, rows.cosine, rows.sine, b.qkv),
+                     PHI3_OK);
     for (size_t s = 0; s < g.n_sequences; s++)
         check_stored(&b, before, s);
     for (size_t row = 0; row < b.n_rows; row++)
@@ -487,6 +491,7 @@ static void large_scores(void **state)
                 qkv[(r * 3 + 2) * DIM + i] = (float)(r + i);
             }
         phi3_exec exec = make_exec(backend, 2, backend->attention_scratch(&a, POSITIONS, 2));
+        begin_batch(backend, &exec, &a, POSITIONS, NULL, NULL);
         assert_int_equal(backend->rope_append(&exec, &a, NULL, NULL, qkv), PHI3_OK);
         assert_int_equal(backend->attention(&exec, &a, qkv, out), PHI3_OK);
         for (size_t r = 0; r < POSITIONS; r++)
@@ -525,6 +530,7 @@ static void not_numbers(void **state)
             phi3_exec exec = make_exec(
                 backends[b], 2, backends[b]->attention_scratch(&made.attention, made.n_rows, 2));
             float *out = random_floats(made.n_rows * DIM);
+            begin_batch(backends[b], &exec, &made.attention, made.n_rows, NULL, NULL);
             backends[b]->rope_append(&exec, &made.attention, NULL, NULL, made.qkv);
             backends[b]->attention(&exec, &made.attention, made.qkv, out);
             size_t n_bad = 0;

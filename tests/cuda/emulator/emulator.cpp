@@ -487,6 +487,11 @@ void set_order(order order, unsigned seed)
     shuffler.seed(seed);
 }
 
+bool has_failed()
+{
+    return !failure.empty();
+}
+
 const char *take_failure()
 {
     static std::string taken;

@@ -80,6 +80,7 @@ void set_order(order order, unsigned seed = 0);
 
 /* What went wrong in a launch since the last call, "" when nothing did. */
 const char *take_failure();
+bool has_failed();
 
 /* ---- For the kernels ----------------------------------------------------------------------------- */
 
@@ -163,6 +164,34 @@ inline int __dp4a(int a, int b, int sum)
     for (int i = 0; i < 4; i++)
         sum += x[i] * y[i];
     return sum;
+}
+
+/* Byte k of the result is the one of y:x that nibble k of `chosen` names. */
+inline unsigned __byte_perm(unsigned x, unsigned y, unsigned chosen)
+{
+    uint64_t both = (uint64_t)y << 32 | x;
+    unsigned result = 0;
+    for (unsigned k = 0; k < 4; k++)
+        result |= (unsigned)(both >> (chosen >> 4 * k & 7) * 8 & 0xff) << 8 * k;
+    return result;
+}
+
+/* A load of what no thread writes meanwhile. */
+template <typename T> T __ldg(const T *from)
+{
+    return *from;
+}
+
+/* Never part of a fused multiply-add. */
+inline float __fmul_rn(float a, float b)
+{
+    volatile float product = a * b;
+    return product;
+}
+
+inline float __fsub_rn(float a, float b)
+{
+    return a - b;
 }
 
 /* Seen by TSan, unlike plain reads and writes. */

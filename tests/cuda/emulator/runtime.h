@@ -52,14 +52,40 @@ inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cuda
     return cudaMemcpy(to, from, size, kind);
 }
 
-inline cudaError_t cudaMallocAsync(void **memory, size_t size, cudaStream_t)
+enum { cudaHostAllocDefault = 0, cudaEventDisableTiming = 2 };
+
+inline cudaError_t cudaHostAlloc(void **memory, size_t size, unsigned)
 {
     return cudaMalloc(memory, size);
 }
 
-inline cudaError_t cudaFreeAsync(void *memory, cudaStream_t)
+inline cudaError_t cudaFreeHost(void *memory)
 {
     return cudaFree(memory);
+}
+
+typedef void *cudaEvent_t;
+
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
+{
+    static char only;
+    *event = &only;
+    return cudaSuccess;
+}
+
+inline cudaError_t cudaEventDestroy(cudaEvent_t)
+{
+    return cudaSuccess;
+}
+
+inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t)
+{
+    return cudaSuccess;
+}
+
+inline cudaError_t cudaEventSynchronize(cudaEvent_t)
+{
+    return cudaSuccess;
 }
 
 inline cudaError_t cudaStreamSynchronize(cudaStream_t)
@@ -70,6 +96,11 @@ inline cudaError_t cudaStreamSynchronize(cudaStream_t)
 inline cudaError_t cudaGetLastError()
 {
     return *emulator::take_failure() == '\0' ? cudaSuccess : cudaErrorLaunchFailure;
+}
+
+inline cudaError_t cudaPeekAtLastError()
+{
+    return emulator::has_failed() ? cudaErrorLaunchFailure : cudaSuccess;
 }
 
 inline const char *cudaGetErrorString(cudaError_t error)
