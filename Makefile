@@ -117,13 +117,13 @@ lua: $(VENV)/.lua $(VENV)/.model
 test-c: $(VENV)/.lua $(VENV)/.model
 	@$(configure) -S . -B $(BUILD) >$(VENV)/configure.log || { cat $(VENV)/configure.log; exit 1; }
 	@$(BIN)/cmake --build $(BUILD)
-	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure
+	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure -j$$(nproc)
 
 test-sanitize: $(VENV)/.tools
 	@$(configure) -S . -B $(BUILD)-sanitize -DPHI3_SANITIZE=ON -DPHI3_LUA=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
 	@$(BIN)/cmake --build $(BUILD)-sanitize
 	LSAN_OPTIONS=suppressions=$(CURDIR)/tests/c/leaks_elsewhere.txt \
-	    $(BIN)/ctest --test-dir $(BUILD)-sanitize --output-on-failure
+	    $(BIN)/ctest --test-dir $(BUILD)-sanitize --output-on-failure -j$$(nproc)
 
 test-python: $(VENV)/.installed $(VENV)/.model $(VENV)/.tools
 	$(BIN)/python -m pytest tests/python -q -m "not live" $(PYTEST_FLAGS)
