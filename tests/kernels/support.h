@@ -157,13 +157,31 @@ static inline const phi3_backend *const *test_backends(size_t *count)
     return &cpu;
 }
 
-/* Scratch of exactly the size that was asked for, so that a sanitizer sees a step beyond it. */
+/* A copy of host data in the backend's memory, of exactly that size, so that a sanitizer sees a step
+ * beyond it. No data: NaNs, as what an op reads it must have written. */
+static inline void *to_device(const phi3_backend *backend, const void *data, size_t size)
+{
+    void *memory = backend->allocate(size);
+    void *filler = data == NULL ? test_malloc(size) : NULL;
+    assert_non_null(memory);
+    if (filler != NULL)
+        memset(filler, 0xff, size);
+    assert_int_equal(backend->upload(memory, data == NULL ? filler : data, size), PHI3_OK);
+    test_free(filler);
+    return memory;
+}
+
+/* Takes the result, and gives the memory back. */
+static inline void from_device(const phi3_backend *backend, void *memory, void *data, size_t size)
+{
+    assert_int_equal(backend->download(data, memory, size), PHI3_OK);
+    backend->release(memory);
+}
+
 static inline phi3_exec make_exec(const phi3_backend *backend, int n_threads, size_t size)
 {
-    void *scratch = backend->allocate(size);
-    assert_non_null(scratch);
-    memset(scratch, 0xff, size); /* NaN: what an op reads it must have written */
-    return (phi3_exec){.n_threads = n_threads, .scratch = scratch, .scratch_size = size};
+    return (phi3_exec){
+        .n_threads = n_threads, .scratch = to_device(backend, NULL, size), .scratch_size = size};
 }
 
 /* Tells a backend of the rows of the next ops, as core/model.c does. */

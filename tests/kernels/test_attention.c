@@ -23,12 +23,14 @@ typedef struct geometry {
 
 /* One batch after some past, with its inputs and its truth. */
 typedef struct batch {
+    const phi3_backend *backend;
     geometry g;
     size_t n_rows, row_floats, n_layers, layer;
     float *qkv;                                  /* [n_rows][row_floats] */
     float *cosine, *sine;                        /* [n_rows][rotary_dim / 2] */
     double *keys[MAX_SPANS], *values[MAX_SPANS]; /* [positions][n_kv_heads][head_dim] as stored */
-    void **pages[MAX_SPANS];
+    void **pages[MAX_SPANS];                     /* in host memory ... */
+    void **there[MAX_SPANS]; /* ... and in the backend's, which spans point to */
     size_t n_pages[MAX_SPANS];
     phi3_kv_span spans[MAX_SPANS];
     phi3_attention attention;
@@ -98,20 +100,31 @@ static void add_sequence(batch *b, size_t s, size_t first_row)
     size_t positions = q.n_past + q.n_rows, floats = g->n_kv_heads * g->head_dim;
     b->n_pages[s] = (positions + PHI3_PAGE_POSITIONS - 1) / PHI3_PAGE_POSITIONS;
     b->pages[s] = test_malloc(b->n_pages[s] * sizeof(void *));
-    for (size_t p = 0; p < b->n_pages[s]; p++) {
-        b->pages[s][p] = phi3_backend_cpu.allocate(phi3_kv_page_bytes(&b->attention.kv));
-        assert_non_null(b->pages[s][p]);
-        memset(b->pages[s][p], 0xff, phi3_kv_page_bytes(&b->attention.kv));
-    }
+    b->there[s] = test_malloc(b->n_pages[s] * sizeof(void *));
+    size_t page_bytes = phi3_kv_page_bytes(&b->attention.kv);
+    for (size_t p = 0; p < b->n_pages[s]; p++)
+        b->pages[s][p] = memset(test_malloc(page_bytes), 0xff, page_bytes);
     b->keys[s] = test_malloc(positions * floats * sizeof(double));
     b->values[s] = test_malloc(positions * floats * sizeof(double));
-    b->spans[s] = (phi3_kv_span){b->pages[s], q.n_past, first_row, q.n_rows};
     fill_past(b, s);
+    for (size_t p = 0; p < b->n_pages[s]; p++)
+        b->there[s][p] = to_device(b->backend, b->pages[s][p], page_bytes);
+    b->spans[s] = (phi3_kv_span){b->there[s], q.n_past, first_row, q.n_rows};
 }
 
-static batch make_batch(geometry g)
+/* Fetches what the backend has stored. */
+static void download_pages(const batch *b)
 {
-    batch b = {.g = g, .n_layers = 2, .layer = 1};
+    for (size_t s = 0; s < b->g.n_sequences; s++)
+        for (size_t p = 0; p < b->n_pages[s]; p++)
+            assert_int_equal(b->backend->download(b->pages[s][p], b->there[s][p],
+                                                  phi3_kv_page_bytes(&b->attention.kv)),
+                             PHI3_OK);
+}
+
+static batch make_batch(const phi3_backend *backend, geometry g)
+{
+    batch b = {.backend = backend, .g = g, .n_layers = 2, .layer = 1};
     for (size_t s = 0; s < g.n_sequences; s++)
         b.n_rows += g.sequences[s].n_rows;
     b.row_floats = (g.n_heads + 2 * g.n_kv_heads) * g.head_dim;
@@ -136,9 +149,12 @@ static batch make_batch(geometry g)
 static void free_batch(batch *b)
 {
     for (size_t s = 0; s < b->g.n_sequences; s++) {
-        for (size_t p = 0; p < b->n_pages[s]; p++)
-            phi3_backend_cpu.release(b->pages[s][p]);
+        for (size_t p = 0; p < b->n_pages[s]; p++) {
+            b->backend->release(b->there[s][p]);
+            test_free(b->pages[s][p]);
+        }
         test_free(b->pages[s]);
+        test_free(b->there[s]);
         test_free(b->keys[s]);
         test_free(b->values[s]);
     }
@@ -278,7 +294,7 @@ static void check_rows_alone(const batch *b, const phi3_backend *backend, const 
     float *alone = test_malloc(out_floats * sizeof *alone);
     for (size_t s = 0; s < b->g.n_sequences; s++) {
         for (size_t r = 0; r < b->spans[s].n_rows; r++) {
-            phi3_kv_span span = {b->pages[s], b->spans[s].n_past + r, 0, 1};
+            phi3_kv_span span = {b->there[s], b->spans[s].n_past + r, 0, 1};
             phi3_attention attention = b->attention;
             attention.spans = &span;
             attention.n_spans = 1;
@@ -316,7 +332,7 @@ static void check_threads(const batch *b, const phi3_backend *backend, const flo
 
 static void check(const phi3_backend *backend, geometry g, int n_threads)
 {
-    batch b = make_batch(g);
+    batch b = make_batch(backend, g);
     b.attention.spans = b.spans;
     size_t bytes = b.n_rows * b.row_floats * sizeof(float);
     float *before = test_malloc(bytes);
@@ -325,8 +341,11 @@ static void check(const phi3_backend *backend, geometry g, int n_threads)
     phi3_exec exec = make_exec(backend, n_threads,
                                backend->attention_scratch(&b.attention, b.n_rows, n_threads));
     phi3_batch rows = begin_batch(backend, &exec, &b.attention, b.n_rows, b.cosine, b.sine);
-    assert_int_equal(backend->rope_append(&exec, &b.attention, rows.cosine, rows.sine, b.qkv),
+    float *qkv = to_device(backend, b.qkv, bytes);
+    assert_int_equal(backend->rope_append(&exec, &b.attention, rows.cosine, rows.sine, qkv),
                      PHI3_OK);
+    assert_int_equal(backend->download(b.qkv, qkv, bytes), PHI3_OK);
+    download_pages(&b);
     for (size_t s = 0; s < g.n_sequences; s++)
         check_stored(&b, before, s);
     for (size_t row = 0; row < b.n_rows; row++)
@@ -337,8 +356,11 @@ static void check(const phi3_backend *backend, geometry g, int n_threads)
             assert_true(fabs(got - want) <= ROTATION_ERROR);
         }
 
-    float *out = random_floats(b.n_rows * g.n_heads * g.head_dim);
-    assert_int_equal(backend->attention(&exec, &b.attention, b.qkv, out), PHI3_OK);
+    size_t out_bytes = b.n_rows * g.n_heads * g.head_dim * sizeof(float);
+    float *out = test_malloc(out_bytes), *out_there = to_device(backend, NULL, out_bytes);
+    assert_int_equal(backend->attention(&exec, &b.attention, qkv, out_there), PHI3_OK);
+    from_device(backend, out_there, out, out_bytes);
+    backend->release(qkv);
     check_attention(&b, backend, out);
     if (backend == &phi3_backend_cpu) {
         check_rows_alone(&b, backend, out);
@@ -483,7 +505,8 @@ static void large_scores(void **state)
             assert_non_null(pages[p] = backend->allocate(phi3_kv_page_bytes(&a.kv)));
         phi3_kv_span span = {pages, 0, 0, POSITIONS};
         a.spans = &span;
-        float *qkv = random_floats(POSITIONS * 3 * DIM), *out = random_floats(POSITIONS * DIM);
+        size_t out_bytes = POSITIONS * DIM * sizeof(float);
+        float *qkv = random_floats(POSITIONS * 3 * DIM), *out = test_malloc(out_bytes);
         for (size_t r = 0; r < POSITIONS; r++)
             for (size_t i = 0; i < DIM; i++) {
                 qkv[(r * 3 + 0) * DIM + i] = 40;
@@ -492,8 +515,12 @@ static void large_scores(void **state)
             }
         phi3_exec exec = make_exec(backend, 2, backend->attention_scratch(&a, POSITIONS, 2));
         begin_batch(backend, &exec, &a, POSITIONS, NULL, NULL);
-        assert_int_equal(backend->rope_append(&exec, &a, NULL, NULL, qkv), PHI3_OK);
-        assert_int_equal(backend->attention(&exec, &a, qkv, out), PHI3_OK);
+        float *there = to_device(backend, qkv, 3 * out_bytes);
+        float *out_there = to_device(backend, NULL, out_bytes);
+        assert_int_equal(backend->rope_append(&exec, &a, NULL, NULL, there), PHI3_OK);
+        assert_int_equal(backend->attention(&exec, &a, there, out_there), PHI3_OK);
+        from_device(backend, out_there, out, out_bytes);
+        backend->release(there);
         for (size_t r = 0; r < POSITIONS; r++)
             for (size_t i = 0; i < DIM; i++) /* the row's own value wins outright */
                 assert_true(out[r * DIM + i] == (float)(r + i));
@@ -522,17 +549,22 @@ static void not_numbers(void **state)
                           .dtype = dtypes[i / 4],
                           .sequences = {{BAD, 1}, {0, BAD}, {BAD, POSITIONS - BAD}},
                           .n_sequences = 3};
-            batch made = make_batch(g);
+            const phi3_backend *backend = backends[b];
+            batch made = make_batch(backend, g);
             made.attention.spans = made.spans;
             made.qkv[3] = 1; /* so that an infinite key has the highest score, not the lowest */
             float *bad = made.qkv + (i % 2 ? 2 : 1) * DIM; /* the first row's key or value */
             bad[3] = i / 2 % 2 ? NAN : INFINITY;
-            phi3_exec exec = make_exec(
-                backends[b], 2, backends[b]->attention_scratch(&made.attention, made.n_rows, 2));
-            float *out = random_floats(made.n_rows * DIM);
-            begin_batch(backends[b], &exec, &made.attention, made.n_rows, NULL, NULL);
-            backends[b]->rope_append(&exec, &made.attention, NULL, NULL, made.qkv);
-            backends[b]->attention(&exec, &made.attention, made.qkv, out);
+            phi3_exec exec =
+                make_exec(backend, 2, backend->attention_scratch(&made.attention, made.n_rows, 2));
+            size_t out_bytes = made.n_rows * DIM * sizeof(float);
+            float *out = test_malloc(out_bytes), *there = to_device(backend, NULL, out_bytes);
+            float *qkv = to_device(backend, made.qkv, made.n_rows * made.row_floats * sizeof *qkv);
+            begin_batch(backend, &exec, &made.attention, made.n_rows, NULL, NULL);
+            backend->rope_append(&exec, &made.attention, NULL, NULL, qkv);
+            backend->attention(&exec, &made.attention, qkv, there);
+            from_device(backend, there, out, out_bytes);
+            backend->release(qkv);
             size_t n_bad = 0;
             for (size_t j = 0; j < DIM; j++)
                 n_bad += !isfinite(out[j]);
@@ -540,7 +572,7 @@ static void not_numbers(void **state)
             for (size_t j = DIM; j < made.n_rows * DIM; j++)
                 assert_true(isfinite(out[j]));
             test_free(out);
-            free_exec(backends[b], &exec);
+            free_exec(backend, &exec);
             free_batch(&made);
         }
     }

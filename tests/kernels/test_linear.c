@@ -95,8 +95,11 @@ static void check_product(const product_case *c, double *error, double *power)
         make_exec(backend, c->n_threads, backend->matrix_scratch(matrix, c->n_rows, c->n_threads));
     float *x = random_floats(c->n_rows * n_columns);
     float *y = test_malloc(c->n_rows * n_out * sizeof *y);
-    memset(y, 0xff, c->n_rows * n_out * sizeof *y);
-    assert_int_equal(backend->linear(&exec, matrix, x, c->n_rows, y), PHI3_OK);
+    float *x_there = to_device(backend, x, c->n_rows * n_columns * sizeof *x);
+    float *y_there = to_device(backend, NULL, c->n_rows * n_out * sizeof *y);
+    assert_int_equal(backend->linear(&exec, matrix, x_there, c->n_rows, y_there), PHI3_OK);
+    from_device(backend, y_there, y, c->n_rows * n_out * sizeof *y);
+    backend->release(x_there);
     compare(c, x, y, error, power);
     test_free(y);
     test_free(x);
@@ -351,7 +354,8 @@ static void embed_expands_rows(void **state)
     int32_t ids[N_IDS];
     for (size_t i = 0; i < N_IDS; i++)
         ids[i] = (int32_t)(random_bits() % N_ROWS);
-    float *out = test_malloc(N_IDS * N_COLUMNS * sizeof *out);
+    size_t bytes = N_IDS * N_COLUMNS * sizeof(float);
+    float *out = test_malloc(bytes);
     float *row = test_malloc(N_COLUMNS * sizeof *row);
     for (size_t d = 0; d < COUNT(all_dtypes); d++) {
         phi3_tensor w = random_tensor(all_dtypes[d], N_ROWS, N_COLUMNS, 1);
@@ -362,7 +366,12 @@ static void embed_expands_rows(void **state)
                 backends[b]->matrix_create(&w, 1, PHI3_COMPUTE_MIXED, NULL, &table, NULL), PHI3_OK);
             phi3_exec exec =
                 make_exec(backends[b], 2, backends[b]->matrix_scratch(table, N_IDS, 2));
-            assert_int_equal(backends[b]->embed(&exec, table, ids, N_IDS, out), PHI3_OK);
+            int32_t *ids_there = to_device(backends[b], ids, sizeof ids);
+            float *out_there = to_device(backends[b], NULL, bytes);
+            assert_int_equal(backends[b]->embed(&exec, table, ids_there, N_IDS, out_there),
+                             PHI3_OK);
+            from_device(backends[b], out_there, out, bytes);
+            backends[b]->release(ids_there);
             for (size_t i = 0; i < N_IDS; i++) {
                 phi3_dequantize_row(w.dtype, (const char *)w.data + (size_t)ids[i] * row_bytes,
                                     N_COLUMNS, row);

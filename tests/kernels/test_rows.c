@@ -18,10 +18,17 @@ static void check_norm(const phi3_backend *backend, size_t n_rows, size_t n_colu
         x[i] *= size;
         sum[i] = delta ? x[i] + d[i] : x[i];
     }
+    size_t bytes = n_rows * n_columns * sizeof *x;
+    float *x_there = to_device(backend, x, bytes), *d_there = to_device(backend, d, bytes);
+    float *weight_there = to_device(backend, weight, n_columns * sizeof *weight);
+    float *out_there = to_device(backend, NULL, bytes);
     phi3_exec exec = make_exec(backend, 2, 0);
-    assert_int_equal(
-        backend->add_rms_norm(&exec, x, delta ? d : NULL, weight, epsilon, n_rows, n_columns, out),
-        PHI3_OK);
+    assert_int_equal(backend->add_rms_norm(&exec, x_there, delta ? d_there : NULL, weight_there,
+                                           epsilon, n_rows, n_columns, out_there),
+                     PHI3_OK);
+    from_device(backend, x_there, x, bytes);
+    from_device(backend, out_there, out, bytes);
+    backend->release(d_there), backend->release(weight_there);
     for (size_t r = 0; r < n_rows; r++) {
         double squares = 0;
         for (size_t i = 0; i < n_columns; i++)
@@ -53,6 +60,19 @@ static void add_rms_norm(void **state)
     }
 }
 
+static void run_swiglu(const phi3_backend *backend, const float *gate_up, size_t n_rows,
+                       size_t n_columns, float *out)
+{
+    size_t bytes = n_rows * n_columns * sizeof *out;
+    float *in_there = to_device(backend, gate_up, 2 * bytes);
+    float *out_there = to_device(backend, NULL, bytes);
+    phi3_exec exec = make_exec(backend, 2, 0);
+    assert_int_equal(backend->swiglu(&exec, in_there, n_rows, n_columns, out_there), PHI3_OK);
+    from_device(backend, out_there, out, bytes);
+    backend->release(in_there);
+    free_exec(backend, &exec);
+}
+
 /* Within 4 units in the last place of the largest factor, down to where e^-gate leaves float32:
  * there the result is smaller than any activation that matters. */
 static void swiglu(void **state)
@@ -69,8 +89,7 @@ static void swiglu(void **state)
             if (i / n_columns % 2 == 0)
                 gate_up[i] *= (float)pow(10, 4 * random_unit() - 2); /* up to some hundreds */
         for (size_t b = 0; b < n_backends; b++) {
-            phi3_exec exec = make_exec(backends[b], 2, 0);
-            assert_int_equal(backends[b]->swiglu(&exec, gate_up, n_rows, n_columns, out), PHI3_OK);
+            run_swiglu(backends[b], gate_up, n_rows, n_columns, out);
             for (size_t i = 0; i < n_rows * n_columns; i++) {
                 double gate = gate_up[i / n_columns * 2 * n_columns + i % n_columns];
                 double up = gate_up[(i / n_columns * 2 + 1) * n_columns + i % n_columns];
@@ -79,7 +98,6 @@ static void swiglu(void **state)
                     fail_msg("%s: silu(%.9g) * %.9g is %.9g, not %.9g", backends[b]->name, gate, up,
                              out[i], want);
             }
-            free_exec(backends[b], &exec);
         }
         test_free(gate_up);
         test_free(out);
@@ -96,8 +114,7 @@ static void swiglu_extremes(void **state)
     size_t n_backends;
     const phi3_backend *const *backends = test_backends(&n_backends);
     for (size_t b = 0; b < n_backends; b++) {
-        phi3_exec exec = make_exec(backends[b], 1, 0);
-        assert_int_equal(backends[b]->swiglu(&exec, gate_up, 1, 8, out), PHI3_OK);
+        run_swiglu(backends[b], gate_up, 1, 8, out);
         assert_true(out[0] == 0 && out[1] == 0);
         assert_true(out[2] == 2e30f);
         assert_true(fabsf(out[3]) < 1e-6f);
@@ -105,7 +122,6 @@ static void swiglu_extremes(void **state)
         assert_true(isnan(out[5]));
         assert_true(fabsf(out[6]) < 1e-34f);
         assert_true(fabsf(out[7] - 176) < 1e-4f);
-        free_exec(backends[b], &exec);
     }
 }
 
@@ -119,12 +135,18 @@ static void gather_rows(void **state)
     size_t n_backends;
     const phi3_backend *const *backends = test_backends(&n_backends);
     for (size_t b = 0; b < n_backends; b++) {
-        phi3_exec exec = make_exec(backends[b], 2, 0);
-        memset(out, 0, sizeof out);
-        assert_int_equal(backends[b]->gather_rows(&exec, x, rows, 4, 19, out), PHI3_OK);
+        const phi3_backend *backend = backends[b];
+        float *x_there = to_device(backend, x, 5 * 19 * sizeof *x);
+        float *out_there = to_device(backend, NULL, sizeof out);
+        size_t *rows_there = to_device(backend, rows, sizeof rows);
+        phi3_exec exec = make_exec(backend, 2, 0);
+        assert_int_equal(backend->gather_rows(&exec, x_there, rows_there, 4, 19, out_there),
+                         PHI3_OK);
+        from_device(backend, out_there, out, sizeof out);
+        backend->release(x_there), backend->release(rows_there);
         for (size_t i = 0; i < 4; i++)
             assert_memory_equal(out + 19 * i, x + 19 * rows[i], 19 * sizeof *x);
-        free_exec(backends[b], &exec);
+        free_exec(backend, &exec);
     }
     test_free(x);
 }

@@ -48,14 +48,6 @@ static void check_row(const phi3_backend *backend, const float *row, size_t n_co
 
 /* ---- Checks ------------------------------------------------------------------------------------ */
 
-static void *on_device(const phi3_backend *backend, const void *from, size_t size)
-{
-    void *memory = backend->allocate(size);
-    assert_non_null(memory);
-    assert_int_equal(backend->upload(memory, from, size), PHI3_OK);
-    return memory;
-}
-
 /* One call, with values and without. */
 static void check(const phi3_backend *backend, const float *logits, size_t n_rows, size_t n_columns,
                   size_t k)
@@ -63,9 +55,9 @@ static void check(const phi3_backend *backend, const float *logits, size_t n_row
     size_t count = n_rows * k;
     float *values = random_floats(count);
     int32_t *ids = test_malloc(count * sizeof *ids);
-    float *x = on_device(backend, logits, n_rows * n_columns * sizeof *logits);
-    float *values_there = on_device(backend, values, count * sizeof *values);
-    int32_t *ids_there = on_device(backend, ids, count * sizeof *ids);
+    float *x = to_device(backend, logits, n_rows * n_columns * sizeof *logits);
+    float *values_there = to_device(backend, values, count * sizeof *values);
+    int32_t *ids_there = to_device(backend, ids, count * sizeof *ids);
     phi3_exec exec = make_exec(backend, 2, backend->top_k_scratch(n_rows, n_columns, k));
     for (int with_values = 0; with_values < 2; with_values++) {
         memset(ids, 0x55, count * sizeof *ids);

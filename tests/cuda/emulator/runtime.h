@@ -1,214 +1,137 @@
 /*
- * runtime.h - the parts of CUDA's runtime, of its 16-bit floats and of cuBLAS that kernels/cuda uses,
- * on the CPU. Device memory is host memory of the exact size, so that ASan guards its ends.
+ * runtime.h - the parts of CUDA's runtime that kernels/cuda uses, on the CPU.
+ *
+ * Work in a stream runs when somebody waits for it, not sooner: whoever reads a result, or writes
+ * what a copy still reads, without waiting gets it wrong. As on a card: a copy from memory that is
+ * not pinned takes its source at the call; while a thread records a graph, its calls that allocate
+ * or wait fail and spoil the recording; after a kernel has failed, every call fails.
  */
 #ifndef PHI3_CUDA_RUNTIME_H
 #define PHI3_CUDA_RUNTIME_H
 
-#include <cstdlib>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
-extern "C" {
-#include "kernels/float16.h"
-}
+#include "emulator.h"
 
-/* ---- Runtime --------------------------------------------------------------------------------------- */
+/* ---- Errors ------------------------------------------------------------------------------------------ */
 
-typedef int cudaError_t;
-enum {
+typedef enum cudaError {
     cudaSuccess = 0,
+    cudaErrorInvalidValue = 1,
     cudaErrorMemoryAllocation = 2,
     cudaErrorNoDevice = 100,
-    cudaErrorLaunchFailure = 719
-};
+    cudaErrorInvalidDevice = 101,
+    cudaErrorIllegalAddress = 700,
+    cudaErrorLaunchFailure = 719,
+    cudaErrorStreamCaptureUnsupported = 900,
+    cudaErrorStreamCaptureInvalidated = 901
+} cudaError_t;
 
-typedef void *cudaStream_t;
-#define cudaStreamPerThread (static_cast<cudaStream_t>(nullptr))
+cudaError_t cudaGetLastError();
+cudaError_t cudaPeekAtLastError();
+const char *cudaGetErrorString(cudaError_t error);
 
-typedef enum { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2 } cudaMemcpyKind;
-
-inline cudaError_t cudaMalloc(void **memory, size_t size)
-{
-    if (posix_memalign(memory, 256, size > 0 ? size : 1) != 0)
-        return cudaErrorMemoryAllocation;
-    memset(*memory, 0xff, size); /* NaN: what a kernel reads it must have written */
-    return cudaSuccess;
-}
-
-inline cudaError_t cudaFree(void *memory)
-{
-    free(memory);
-    return cudaSuccess;
-}
-
-inline cudaError_t cudaMemcpy(void *to, const void *from, size_t size, cudaMemcpyKind)
-{
-    memcpy(to, from, size);
-    return cudaSuccess;
-}
-
-inline cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind,
-                                   cudaStream_t)
-{
-    return cudaMemcpy(to, from, size, kind);
-}
-
-enum { cudaHostAllocDefault = 0, cudaEventDisableTiming = 2 };
-
-inline cudaError_t cudaHostAlloc(void **memory, size_t size, unsigned)
-{
-    return cudaMalloc(memory, size);
-}
-
-inline cudaError_t cudaFreeHost(void *memory)
-{
-    return cudaFree(memory);
-}
-
-typedef void *cudaEvent_t;
-
-inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
-{
-    static char only;
-    *event = &only;
-    return cudaSuccess;
-}
-
-inline cudaError_t cudaEventDestroy(cudaEvent_t)
-{
-    return cudaSuccess;
-}
-
-inline cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t)
-{
-    return cudaSuccess;
-}
-
-inline cudaError_t cudaEventSynchronize(cudaEvent_t)
-{
-    return cudaSuccess;
-}
-
-inline cudaError_t cudaStreamSynchronize(cudaStream_t)
-{
-    return cudaSuccess;
-}
-
-inline cudaError_t cudaGetLastError()
-{
-    return *emulator::take_failure() == '\0' ? cudaSuccess : cudaErrorLaunchFailure;
-}
-
-inline cudaError_t cudaPeekAtLastError()
-{
-    return emulator::has_failed() ? cudaErrorLaunchFailure : cudaSuccess;
-}
-
-inline const char *cudaGetErrorString(cudaError_t error)
-{
-    return error == cudaSuccess ? "no error" : "an error";
-}
-
-inline cudaError_t cudaGetDeviceCount(int *count)
-{
-    *count = 1;
-    return cudaSuccess;
-}
+/* ---- Devices ----------------------------------------------------------------------------------------- */
 
 struct cudaDeviceProp {
     char name[256];
     int major, minor;
+    int multiProcessorCount;
     size_t totalGlobalMem;
 };
 
-inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int)
+cudaError_t cudaGetDeviceCount(int *count);
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device);
+cudaError_t cudaSetDevice(int device);
+cudaError_t cudaGetDevice(int *device);
+cudaError_t cudaMemGetInfo(size_t *available, size_t *total);
+
+/* ---- Memory ------------------------------------------------------------------------------------------ */
+
+enum { cudaHostAllocDefault = 0 };
+typedef enum {
+    cudaMemcpyHostToDevice = 1,
+    cudaMemcpyDeviceToHost = 2,
+    cudaMemcpyDeviceToDevice = 3
+} cudaMemcpyKind;
+
+typedef struct CUstream_st *cudaStream_t;
+
+cudaError_t cudaMalloc(void **memory, size_t size);
+cudaError_t cudaFree(void *memory);
+cudaError_t cudaHostAlloc(void **memory, size_t size, unsigned flags);
+cudaError_t cudaFreeHost(void *memory);
+cudaError_t cudaMemcpy(void *to, const void *from, size_t size, cudaMemcpyKind kind);
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t size, cudaMemcpyKind kind,
+                            cudaStream_t stream);
+cudaError_t cudaMemsetAsync(void *memory, int value, size_t size, cudaStream_t stream);
+
+template <typename T> cudaError_t cudaMalloc(T **memory, size_t size)
 {
-    *properties = {"the emulator", 8, 0, (size_t)1 << 30};
-    return cudaSuccess;
+    return cudaMalloc(reinterpret_cast<void **>(memory), size);
 }
 
-inline cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
+/* ---- Streams and events ------------------------------------------------------------------------------ */
+
+#define cudaStreamPerThread (reinterpret_cast<cudaStream_t>(2))
+enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2 };
+
+typedef struct CUevent_st *cudaEvent_t;
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags);
+cudaError_t cudaStreamDestroy(cudaStream_t stream);
+cudaError_t cudaStreamSynchronize(cudaStream_t stream);
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
+cudaError_t cudaDeviceSynchronize();
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
+cudaError_t cudaEventDestroy(cudaEvent_t event);
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
+cudaError_t cudaEventSynchronize(cudaEvent_t event);
+
+/* ---- Graphs ------------------------------------------------------------------------------------------ */
+
+typedef struct CUgraph_st *cudaGraph_t;
+typedef struct CUgraphExec_st *cudaGraphExec_t;
+typedef enum { cudaStreamCaptureModeThreadLocal = 1 } cudaStreamCaptureMode;
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode);
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph);
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph,
+                                 unsigned long long flags);
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
+cudaError_t cudaGraphDestroy(cudaGraph_t graph);
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
+
+/* ---- Launches ---------------------------------------------------------------------------------------- */
+
+namespace emulator
 {
-    *available = *total = (size_t)1 << 30;
-    return cudaSuccess;
+
+/* Puts work into a stream, or into the graph that it records. `pointers`: device memory that the work
+ * uses, looked at when it runs. */
+void enqueue(cudaStream_t stream, std::vector<const void *> pointers, std::function<void()> work);
+
+template <typename T> void add_pointer(std::vector<const void *> &list, const T &argument)
+{
+    if constexpr (std::is_pointer_v<T>)
+        list.push_back(argument);
 }
 
-/* ---- Floats of 16 bits ------------------------------------------------------------------------------ */
-
-struct __half_raw {
-    uint16_t x;
-};
-struct __half : __half_raw {
-    explicit __half(__half_raw raw) : __half_raw(raw)
-    {
-    }
-};
-struct __nv_bfloat16_raw {
-    uint16_t x;
-};
-
-inline float __half2float(__half half)
+/* kernel<<<grid, block, shared, stream>>>(arguments...) */
+template <typename... P>
+void enqueue_kernel(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, void (*kernel)(P...),
+                    std::type_identity_t<P>... arguments)
 {
-    return phi3_f16_to_f32(half.x);
+    std::vector<const void *> pointers;
+    (add_pointer(pointers, arguments), ...);
+    std::tuple<P...> kept(std::move(arguments)...);
+    enqueue(stream, std::move(pointers),
+            [=] { launch(grid, block, shared, [&] { std::apply(kernel, kept); }); });
 }
 
-inline __half_raw __float2half_rn(float x)
-{
-    return {phi3_f16_from_f32(x)};
-}
-
-inline __nv_bfloat16_raw __float2bfloat16_rn(float x)
-{
-    return {phi3_bf16_from_f32(x)};
-}
-
-/* ---- cuBLAS: the reference product ------------------------------------------------------------------- */
-
-typedef int *cublasHandle_t;
-typedef enum { CUBLAS_STATUS_SUCCESS, CUBLAS_STATUS_NOT_SUPPORTED } cublasStatus_t;
-typedef enum { CUBLAS_OP_N, CUBLAS_OP_T } cublasOperation_t;
-typedef enum { CUDA_R_32F, CUDA_R_16BF } cudaDataType;
-typedef enum { CUBLAS_COMPUTE_32F } cublasComputeType_t;
-typedef enum { CUBLAS_GEMM_DEFAULT } cublasGemmAlgo_t;
-
-inline cublasStatus_t cublasCreate(cublasHandle_t *handle)
-{
-    static int only;
-    *handle = &only;
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-inline cublasStatus_t cublasDestroy(cublasHandle_t)
-{
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-inline cublasStatus_t cublasSetStream(cublasHandle_t, cudaStream_t)
-{
-    return CUBLAS_STATUS_SUCCESS;
-}
-
-/* c = a^T b, columns first: c [n][m] with ldc, a [m][k] with lda, b [n][k] with ldb. */
-inline cublasStatus_t cublasGemmEx(cublasHandle_t, cublasOperation_t op_a, cublasOperation_t op_b,
-                                   int m, int n, int k, const void *, const void *a,
-                                   cudaDataType type_a, int lda, const void *b, cudaDataType type_b,
-                                   int ldb, const void *, void *c, cudaDataType, int ldc,
-                                   cublasComputeType_t, cublasGemmAlgo_t)
-{
-    if (op_a != CUBLAS_OP_T || op_b != CUBLAS_OP_N)
-        return CUBLAS_STATUS_NOT_SUPPORTED;
-    auto element = [](const void *from, cudaDataType type, size_t at) {
-        return type == CUDA_R_32F ? static_cast<const float *>(from)[at]
-                                  : phi3_bf16_to_f32(static_cast<const uint16_t *>(from)[at]);
-    };
-    for (size_t j = 0; j < (size_t)n; j++)
-        for (size_t i = 0; i < (size_t)m; i++) {
-            double sum = 0;
-            for (size_t l = 0; l < (size_t)k; l++)
-                sum += (double)element(a, type_a, i * (size_t)lda + l) *
-                       element(b, type_b, j * (size_t)ldb + l);
-            static_cast<float *>(c)[j * (size_t)ldc + i] = (float)sum;
-        }
-    return CUBLAS_STATUS_SUCCESS;
-}
+} // namespace emulator
 
 #endif
