@@ -25,11 +25,18 @@
 #include "sampler.h"
 #include "text/stop_strings.h"
 
+/* The newest logits of a row: all of them, or only the candidates for the next token. */
+typedef struct newest {
+    const float *logits; /* [vocab], where the candidates do not suffice */
+    const phi3_candidates *candidates;
+} newest;
+
 typedef struct sequence {
     phi3_cache *cache; /* NULL until the first step forks it from the prompt's first row */
     bool owns_cache;
     int32_t *ids; /* [n_ids] prompt and new tokens; room for max_new of them */
     size_t n_ids;
+    newest newest;
     phi3_finish_reason finish;
 } sequence;
 
@@ -45,12 +52,13 @@ struct phi3_generation {
     sequence *rows; /* [n_rows] */
     size_t n_rows;
     size_t n_new;     /* tokens that every unfinished row has got */
-    bool has_logits;  /* `logits` are those for the next token */
+    bool has_logits;  /* the rows' newest are those for the next token */
     phi3_span *spans; /* [n_rows] */
     int32_t *tokens;  /* [n_rows] what the step has chosen */
     float *computed;  /* [n_rows][vocab] logits as a forward gives them: of its spans, packed */
-    float *logits;    /* [n_rows][vocab] */
-    float *scores;    /* [n_rows][vocab] */
+    phi3_candidates *candidates; /* [n_rows] or these */
+    float *logits;               /* [n_rows][vocab] what a row has seen last; with output_logits */
+    float *scores; /* the same, processed; without output_logits, of one row at a time */
     size_t vocab_size;
     phi3_timings timings; /* but for the rates, which phi3_generation_timings derives */
     double created;       /* on phi3_clock_seconds' clock */
@@ -98,10 +106,12 @@ static phi3_status allocate_rows(phi3_generation *g, size_t n_rows, phi3_error *
     g->spans = calloc(n_rows, sizeof *g->spans);
     g->tokens = calloc(n_rows, sizeof *g->tokens);
     g->computed = calloc(n_rows, row_bytes);
-    g->logits = calloc(n_rows, row_bytes);
-    g->scores = calloc(n_rows, row_bytes);
+    g->candidates = calloc(n_rows, sizeof *g->candidates);
+    size_t n_kept = g->config.output_logits ? n_rows : 1;
+    g->logits = calloc(n_kept, row_bytes);
+    g->scores = calloc(n_kept, row_bytes);
     if (g->rows == NULL || g->spans == NULL || g->tokens == NULL || g->computed == NULL ||
-        g->logits == NULL || g->scores == NULL)
+        g->candidates == NULL || g->logits == NULL || g->scores == NULL)
         return phi3_fail_memory(error, "the rows of a generation");
     g->n_rows = n_rows;
     return PHI3_OK;
@@ -207,6 +217,7 @@ void phi3_generation_free(phi3_generation *g)
     free(g->spans);
     free(g->tokens);
     free(g->computed);
+    free(g->candidates);
     free(g->logits);
     free(g->scores);
     free(g);
@@ -214,9 +225,17 @@ void phi3_generation_free(phi3_generation *g)
 
 /* ---- Compute logits --------------------------------------------------------------------------- */
 
-static float *logits_of(const phi3_generation *g, size_t index)
+static bool forbids_eos(const phi3_generation *g)
 {
-    return g->logits + index * g->vocab_size;
+    return g->n_new < g->limits.min_new;
+}
+
+/* What the next step needs to see of a row's logits. */
+static void ask(const phi3_generation *g, phi3_candidates *candidates)
+{
+    phi3_sampler_ask(g->sampler, forbids_eos(g), candidates);
+    if (g->config.output_logits)
+        candidates->n_wanted = 0;
 }
 
 static bool is_computed_now(const sequence *row)
@@ -254,7 +273,7 @@ static phi3_status fork_draws(phi3_generation *g, phi3_error *error)
             continue;
         PHI3_TRY(phi3_cache_fork(g->rows[first].cache, &row->cache, error));
         row->owns_cache = true;
-        memcpy(logits_of(g, i), logits_of(g, first), g->vocab_size * sizeof(float));
+        row->newest = g->rows[first].newest;
     }
     return PHI3_OK;
 }
@@ -266,24 +285,34 @@ static phi3_status compute_logits(phi3_generation *g, const phi3_run_options *op
     if (!g->has_logits) {
         size_t n_spans = 0, n_run = 0;
         for (size_t i = 0; i < g->n_rows; i++) {
-            if (is_computed_now(&g->rows[i]))
-                PHI3_TRY(span_of(&g->rows[i], &g->spans[n_spans++], &n_run, error));
-        }
-        PHI3_TRY(phi3_model_forward(g->model, g->spans, n_spans, options, g->computed, error));
-        g->timings.computed_tokens += n_run;
-        const float *computed = g->computed;
-        for (size_t i = 0; i < g->n_rows; i++) {
-            if (!is_computed_now(&g->rows[i]))
+            sequence *row = &g->rows[i];
+            if (!is_computed_now(row))
                 continue;
-            memcpy(logits_of(g, i), computed, g->vocab_size * sizeof(float));
-            computed += g->vocab_size;
+            ask(g, &g->candidates[n_spans]);
+            row->newest = (newest){g->computed + n_spans * g->vocab_size, &g->candidates[n_spans]};
+            PHI3_TRY(span_of(row, &g->spans[n_spans++], &n_run, error));
         }
+        PHI3_TRY(phi3_model_forward_candidates(g->model, g->spans, n_spans, options, g->candidates,
+                                               g->computed, error));
+        g->timings.computed_tokens += n_run;
         g->has_logits = true;
     }
     return fork_draws(g, error);
 }
 
 /* ---- Choose and append tokens ----------------------------------------------------------------- */
+
+/* All logits of a row, to be made scores of; with output_logits, where they stay. */
+static phi3_scores copy_logits(phi3_generation *g, size_t index)
+{
+    const float *logits = g->rows[index].newest.logits;
+    size_t row_bytes = g->vocab_size * sizeof(float);
+    size_t place = g->config.output_logits ? index * g->vocab_size : 0;
+    if (g->config.output_logits)
+        memcpy(g->logits + place, logits, row_bytes);
+    memcpy(g->scores + place, logits, row_bytes);
+    return (phi3_scores){g->scores + place, NULL, g->vocab_size};
+}
 
 static phi3_status choose_token(phi3_generation *g, size_t index, int32_t *token, phi3_error *error)
 {
@@ -294,13 +323,15 @@ static phi3_status choose_token(phi3_generation *g, size_t index, int32_t *token
             phi3_sampler_skip(g->sampler, g->random);
         return PHI3_OK;
     }
-    float *scores = g->scores + index * g->vocab_size;
-    memcpy(scores, logits_of(g, index), g->vocab_size * sizeof(float));
-    bool forbid_eos = g->n_new < g->limits.min_new;
-    phi3_sampler_process(g->sampler, row->ids, row->n_ids, forbid_eos, scores);
+    float values[PHI3_TOP_K_MAX];
+    int32_t ids[PHI3_TOP_K_MAX];
+    phi3_scores scores = row->newest.candidates->count > 0
+                             ? phi3_sampler_list(row->newest.candidates, values, ids)
+                             : copy_logits(g, index);
+    phi3_sampler_process(g->sampler, row->ids, row->n_ids, forbids_eos(g), &scores);
     if (g->config.do_sample)
-        return phi3_sampler_draw(g->sampler, scores, g->random, token, error);
-    *token = phi3_sampler_most_likely(g->sampler, scores);
+        return phi3_sampler_draw(g->sampler, &scores, g->random, token, error);
+    *token = phi3_sampler_most_likely(&scores);
     return PHI3_OK;
 }
 
@@ -403,20 +434,23 @@ phi3_status phi3_generation_step(phi3_generation *g, const phi3_run_options *opt
 
 /* ---- Steps of which the engine does the forward --------------------------------------------------- */
 
-phi3_status phi3_generation_plan(phi3_generation *g, phi3_span *span, phi3_error *error)
+phi3_status phi3_generation_plan(phi3_generation *g, phi3_span *span, phi3_candidates *candidates,
+                                 phi3_error *error)
 {
     const sequence *row = &g->rows[0];
     size_t n_run = 0;
+    ask(g, candidates);
     if (starts_over(row))
         PHI3_TRY(phi3_cache_truncate(row->cache, 0, error));
     row->cache->planned_length = row->n_ids;
     return span_of(row, span, &n_run, error);
 }
 
-phi3_status phi3_generation_choose(phi3_generation *g, const float *logits, int32_t *token,
-                                   bool *done, phi3_error *error)
+phi3_status phi3_generation_choose(phi3_generation *g, const float *logits,
+                                   const phi3_candidates *candidates, int32_t *token, bool *done,
+                                   phi3_error *error)
 {
-    memcpy(logits_of(g, 0), logits, g->vocab_size * sizeof(float));
+    g->rows[0].newest = (newest){logits, candidates};
     PHI3_TRY(choose_tokens(g, error));
     *done = append_tokens(g);
     *token = g->tokens[0];
@@ -435,14 +469,21 @@ phi3_finish_reason phi3_generation_finish(const phi3_generation *g, size_t index
     return index < g->n_rows ? g->rows[index].finish : PHI3_FINISH_NONE;
 }
 
+/* Row `index` of what output_logits keeps. */
+static const float *kept_row(const phi3_generation *g, const float *rows, size_t index)
+{
+    bool is_kept = g->config.output_logits && index < g->n_rows && g->n_new > 0;
+    return is_kept ? rows + index * g->vocab_size : NULL;
+}
+
 const float *phi3_generation_logits(const phi3_generation *g, size_t index)
 {
-    return index < g->n_rows && g->n_new > 0 ? logits_of(g, index) : NULL;
+    return kept_row(g, g->logits, index);
 }
 
 const float *phi3_generation_scores(const phi3_generation *g, size_t index)
 {
-    return index < g->n_rows && g->n_new > 0 ? g->scores + index * g->vocab_size : NULL;
+    return kept_row(g, g->scores, index);
 }
 
 phi3_timings phi3_generation_timings(const phi3_generation *g)

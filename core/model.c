@@ -22,12 +22,18 @@ typedef struct forward {
     const phi3_span *spans;
     size_t n_spans;
     const phi3_run_options *options;
-    float *logits; /* the caller's [sum of n_logits][vocab] */
+    phi3_candidates *candidates; /* [sum of n_logits], or NULL: all logits are wanted */
+    float *logits;               /* the caller's [sum of n_logits][vocab] */
     phi3_workspace *workspace;
 
     phi3_attention attention; /* of the chunk */
     phi3_batch batch;         /* its rows, and those whose logits are wanted */
 } forward;
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
 
 /* ---- One layer -------------------------------------------------------------------------------- */
 
@@ -84,7 +90,30 @@ static size_t head_rows(const forward *f, size_t first)
     return left < PHI3_LOGIT_ROWS ? left : PHI3_LOGIT_ROWS;
 }
 
-/* Norm and product over the next rows whose logits are wanted; none are wanted: nothing. */
+/* How many of the highest logits some row of the group from logit row `first` on wants. The rows of a
+ * chunk follow each other in the caller's array. */
+static size_t most_candidates(const forward *f, size_t first)
+{
+    size_t most = 0;
+    for (size_t i = 0; f->candidates != NULL && i < head_rows(f, first); i++)
+        most = larger(most, f->candidates[f->workspace->logit_slots[first] + i].n_wanted);
+    return most;
+}
+
+/* Finds as many in each row of the group. */
+static phi3_status find_candidates(const forward *f, size_t first)
+{
+    phi3_workspace *w = f->workspace;
+    size_t k = most_candidates(f, first);
+    if (k == 0)
+        return PHI3_OK;
+    return f->model->backend->top_k(&w->exec, w->logits, head_rows(f, first),
+                                    f->model->config.config.vocab_size, k,
+                                    k > 1 ? w->top_values : NULL, w->top_ids);
+}
+
+/* Norm, product and choice of candidates over the next rows whose logits are wanted; none are wanted:
+ * nothing. */
 static phi3_status run_head(forward *f, size_t first)
 {
     const phi3_model *model = f->model;
@@ -100,18 +129,43 @@ static phi3_status run_head(forward *f, size_t first)
     PHI3_TRY(backend->add_rms_norm(exec, w->logit_hidden, w->logit_delta, model->final_norm,
                                    model->config.config.rms_norm_eps, n_rows, hidden_size,
                                    w->normed));
-    return backend->linear(exec, model->lm_head, w->normed, n_rows, w->logits);
+    PHI3_TRY(backend->linear(exec, model->lm_head, w->normed, n_rows, w->logits));
+    return find_candidates(f, first);
 }
 
-/* Takes the logits of run_head out to the caller. */
-static phi3_status hand_out_logits(const forward *f, size_t first)
+/* Takes the candidates of run_head out to the rows that want some. */
+static phi3_status hand_out_candidates(const forward *f, size_t first)
 {
     const phi3_workspace *w = f->workspace;
-    size_t vocab_size = f->model->config.config.vocab_size;
-    for (size_t i = 0; i < head_rows(f, first); i++)
-        PHI3_TRY(f->model->backend->download(f->logits + w->logit_slots[first + i] * vocab_size,
-                                             w->logits + i * vocab_size,
-                                             vocab_size * sizeof(float)));
+    const phi3_backend *backend = f->model->backend;
+    size_t k = most_candidates(f, first), n_rows = head_rows(f, first);
+    if (k == 0)
+        return PHI3_OK;
+    PHI3_TRY(backend->download(w->host_top_ids, w->top_ids, n_rows * k * sizeof(int32_t)));
+    if (k > 1)
+        PHI3_TRY(backend->download(w->host_top_values, w->top_values, n_rows * k * sizeof(float)));
+    for (size_t i = 0; i < n_rows; i++) {
+        phi3_candidates *c = &f->candidates[w->logit_slots[first] + i];
+        memcpy(c->ids, w->host_top_ids + i * k, c->n_wanted * sizeof *c->ids);
+        if (k > 1)
+            memcpy(c->values, w->host_top_values + i * k, c->n_wanted * sizeof *c->values);
+        c->count = c->n_wanted > 0 && phi3_candidates_suffice(c) ? c->n_wanted : 0;
+    }
+    return PHI3_OK;
+}
+
+/* Takes out what the rows of run_head want: candidates, or all logits where these do not suffice. */
+static phi3_status hand_out(const forward *f, size_t first)
+{
+    const phi3_workspace *w = f->workspace;
+    size_t vocab_size = f->model->config.config.vocab_size, slot = w->logit_slots[first];
+    PHI3_TRY(hand_out_candidates(f, first));
+    for (size_t i = 0; i < head_rows(f, first); i++, slot++) {
+        if (f->candidates == NULL || f->candidates[slot].count == 0)
+            PHI3_TRY(f->model->backend->download(f->logits + slot * vocab_size,
+                                                 w->logits + i * vocab_size,
+                                                 vocab_size * sizeof(float)));
+    }
     return check_interrupt(f);
 }
 
@@ -138,6 +192,7 @@ static phi3_status issue_ops(forward *f)
     bool replayed = false;
     if (backend->begin == NULL)
         return run_ops(f);
+    f->batch.program = 1 + most_candidates(f, 0);
     PHI3_TRY(backend->begin(exec, &f->batch, &replayed));
     return backend->end(exec, replayed ? check_interrupt(f) : run_ops(f));
 }
@@ -149,7 +204,7 @@ static phi3_status run_chunk(forward *f)
     for (size_t first = 0; first < f->batch.n_logits; first += PHI3_LOGIT_ROWS) {
         if (first > 0)
             PHI3_TRY(run_head(f, first));
-        PHI3_TRY(hand_out_logits(f, first));
+        PHI3_TRY(hand_out(f, first));
     }
     return PHI3_OK;
 }
@@ -196,8 +251,7 @@ static void plan_chunk(forward *f)
                             .ids = w->ids,
                             .cosine = w->cosine,
                             .sine = w->sine,
-                            .logit_rows = w->logit_rows,
-                            .program = 1};
+                            .logit_rows = w->logit_rows};
     for (size_t i = 0; i < f->n_spans && f->batch.n_rows < PHI3_CHUNK_ROWS; i++) {
         const phi3_span *span = &f->spans[i];
         size_t left = span->cache->length + span->count - span->cache->n_computed;
@@ -206,11 +260,6 @@ static void plan_chunk(forward *f)
             add_part(f, span, left < room ? left : room, slot);
         slot += span->n_logits;
     }
-}
-
-static size_t larger(size_t a, size_t b)
-{
-    return a > b ? a : b;
 }
 
 /* What the ops on this chunk may need beside their arguments. */
@@ -223,6 +272,8 @@ static size_t scratch_for_chunk(const forward *f)
     size_t most = backend->attention_scratch(&f->attention, n_rows, n_threads);
     most = larger(most, backend->matrix_scratch(model->embedding, n_rows, n_threads));
     most = larger(most, backend->matrix_scratch(model->lm_head, n_rows, n_threads));
+    most = larger(most, backend->top_k_scratch(PHI3_LOGIT_ROWS, model->config.config.vocab_size,
+                                               PHI3_TOP_K_MAX));
     for (size_t i = 0; i < model->config.config.num_hidden_layers; i++) {
         const phi3_layer *layer = &model->layers[i];
         most = larger(most, backend->matrix_scratch(layer->qkv, n_rows, n_threads));
@@ -340,7 +391,8 @@ static phi3_status prepare_cache(const phi3_model *model, const phi3_span *span,
 }
 
 static phi3_status run_spans(const phi3_model *model, const phi3_span *spans, size_t n_spans,
-                             const phi3_run_options *options, float *logits, phi3_error *error)
+                             const phi3_run_options *options, phi3_candidates *candidates,
+                             float *logits, phi3_error *error)
 {
     for (size_t i = 0; i < n_spans; i++)
         PHI3_TRY(prepare_cache(model, &spans[i], error));
@@ -351,6 +403,7 @@ static phi3_status run_spans(const phi3_model *model, const phi3_span *spans, si
         .spans = spans,
         .n_spans = n_spans,
         .options = options,
+        .candidates = candidates,
         .logits = logits,
         .attention = {.kv = model->kv,
                       .n_heads = config->num_attention_heads,
@@ -366,15 +419,17 @@ static phi3_status run_spans(const phi3_model *model, const phi3_span *spans, si
     return status;
 }
 
-phi3_status phi3_model_forward(const phi3_model *model, const phi3_span *spans, size_t n_spans,
-                               const phi3_run_options *options, float *logits, phi3_error *error)
+phi3_status phi3_model_forward_candidates(const phi3_model *model, const phi3_span *spans,
+                                          size_t n_spans, const phi3_run_options *options,
+                                          phi3_candidates *candidates, float *logits,
+                                          phi3_error *error)
 {
     const phi3_run_options defaults = {0};
     PHI3_TRY(phi3_process_begin_work(error));
     PHI3_TRY(check_spans(model, spans, n_spans, logits, error));
     PHI3_TRY(acquire_caches(spans, n_spans, error));
-    phi3_status status =
-        run_spans(model, spans, n_spans, options == NULL ? &defaults : options, logits, error);
+    phi3_status status = run_spans(model, spans, n_spans, options == NULL ? &defaults : options,
+                                   candidates, logits, error);
     for (size_t i = 0; i < n_spans; i++) {
         phi3_cache *cache = spans[i].cache;
         if (status == PHI3_OK)
@@ -384,4 +439,10 @@ phi3_status phi3_model_forward(const phi3_model *model, const phi3_span *spans, 
     }
     release_caches(spans, n_spans);
     return status;
+}
+
+phi3_status phi3_model_forward(const phi3_model *model, const phi3_span *spans, size_t n_spans,
+                               const phi3_run_options *options, float *logits, phi3_error *error)
+{
+    return phi3_model_forward_candidates(model, spans, n_spans, options, NULL, logits, error);
 }

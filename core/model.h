@@ -2,6 +2,7 @@
 #ifndef PHI3_INTERNAL_MODEL_H
 #define PHI3_INTERNAL_MODEL_H
 
+#include "candidates.h"
 #include "files/config.h"
 #include "files/packed.h"
 #include "files/quantization.h"
@@ -40,5 +41,14 @@ struct phi3_model {
 
     phi3_workspace_pool *workspaces; /* the one thing behind a const model that changes */
 };
+
+/*
+ * phi3_model_forward that gives each row of the logits what candidates[row] wants, [sum of n_logits]:
+ * where it ends with a count of 0, all logits, else nothing but the candidates.
+ */
+phi3_status phi3_model_forward_candidates(const phi3_model *model, const phi3_span *spans,
+                                          size_t n_spans, const phi3_run_options *options,
+                                          phi3_candidates *candidates, float *logits,
+                                          phi3_error *error);
 
 #endif

@@ -469,6 +469,8 @@ typedef struct phi3_generation_config {
     const char *const *stop_strings; /* [n_stop_strings] NUL-terminated; needs a tokenizer */
     size_t n_stop_strings;
     size_t num_return_sequences; /* rows drawn for each prompt; above 1 only with do_sample */
+    bool output_logits;          /* keep what phi3_generation_logits and _scores lend; without it a
+                                    device may hand over no more than the next token */
 } phi3_generation_config;
 
 /* transformers' global defaults: greedy, max_length unset, temperature 1, top_k 50, top_p 1. */
@@ -523,7 +525,8 @@ PHI3_API phi3_status phi3_generation_step(phi3_generation *generation,
 PHI3_API phi3_finish_reason phi3_generation_finish(const phi3_generation *generation, size_t row);
 
 /* The logits that the last step saw and the scores after processing: [vocab_size] float32 of one
- * row. Borrowed until the next step; NULL before the first. A finished row keeps its last. */
+ * row. Borrowed until the next step; NULL before the first and without output_logits. A finished row
+ * keeps its last. */
 PHI3_API const float *phi3_generation_logits(const phi3_generation *generation, size_t row);
 PHI3_API const float *phi3_generation_scores(const phi3_generation *generation, size_t row);
 

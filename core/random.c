@@ -29,15 +29,22 @@ static void seed_state(phi3_random *random, uint32_t seed)
     random->n_used = STATE_SIZE;
 }
 
+static uint32_t mix(uint32_t word, uint32_t next)
+{
+    uint32_t mixed = (word & 0x80000000u) | (next & 0x7FFFFFFFu);
+    return (mixed >> 1) ^ (next & 1 ? 0x9908B0DFu : 0);
+}
+
+/* In parts within which no index wraps: these are loops that a compiler vectorises. */
 static void twist(phi3_random *random)
 {
+    enum { LAST = STATE_SIZE - 1, WRAPS = STATE_SIZE - SHIFT_SIZE };
     uint32_t *state = random->state;
-    for (size_t i = 0; i < STATE_SIZE; i++) {
-        uint32_t next = state[(i + 1) % STATE_SIZE];
-        uint32_t mixed = (state[i] & 0x80000000u) | (next & 0x7FFFFFFFu);
-        state[i] =
-            state[(i + SHIFT_SIZE) % STATE_SIZE] ^ (mixed >> 1) ^ (next & 1 ? 0x9908B0DFu : 0);
-    }
+    for (size_t i = 0; i < WRAPS; i++)
+        state[i] = state[i + SHIFT_SIZE] ^ mix(state[i], state[i + 1]);
+    for (size_t i = WRAPS; i < LAST; i++)
+        state[i] = state[i - WRAPS] ^ mix(state[i], state[i + 1]);
+    state[LAST] = state[LAST - WRAPS] ^ mix(state[LAST], state[0]);
     random->n_used = 0;
 }
 
@@ -73,6 +80,19 @@ static uint64_t next_bits64(phi3_random *random)
 uint64_t phi3_random_bits53(phi3_random *random)
 {
     return next_bits64(random) & ((UINT64_C(1) << 53) - 1);
+}
+
+void phi3_random_skip(phi3_random *random, size_t n_draws)
+{
+    size_t n_words = 2 * n_draws;
+    while (n_words > 0) {
+        if (random->n_used == STATE_SIZE)
+            twist(random);
+        size_t left = STATE_SIZE - random->n_used;
+        size_t n_skipped = n_words < left ? n_words : left;
+        random->n_used += n_skipped;
+        n_words -= n_skipped;
+    }
 }
 
 float phi3_exponential_from_bits53(uint64_t bits)

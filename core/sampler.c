@@ -15,8 +15,8 @@
 
 /* A token that is still in the game. */
 typedef struct candidate {
-    uint32_t key; /* the score's bits, mapped so that they sort as the scores do */
-    int32_t id;
+    uint32_t key;  /* the score's bits, mapped so that they sort as the scores do */
+    int32_t place; /* among the scores */
 } candidate;
 
 struct phi3_sampler {
@@ -103,9 +103,9 @@ static void heap_replace_root(float *heap, size_t n, float value)
 }
 
 /* Keeps the k highest scores and whatever equals the lowest of them. */
-static void apply_top_k(phi3_sampler *sampler, float *scores)
+static void apply_top_k(phi3_sampler *sampler, float *scores, size_t n)
 {
-    size_t n = sampler->vocab_size, k = (size_t)sampler->config->top_k;
+    size_t k = (size_t)sampler->config->top_k;
     if (k >= n)
         return;
     float *heap = sampler->heap; /* the k highest so far, the lowest of them at the root */
@@ -129,18 +129,18 @@ static uint32_t sort_key(float score)
     return bits >> 31 ? ~bits : bits | 0x80000000u;
 }
 
-/* Lists the tokens that no filter has removed. */
-static size_t list_candidates(phi3_sampler *sampler, const float *scores)
+/* Lists what no filter has removed. */
+static size_t list_candidates(phi3_sampler *sampler, const float *scores, size_t n)
 {
     size_t count = 0;
-    for (size_t i = 0; i < sampler->vocab_size; i++) {
+    for (size_t i = 0; i < n; i++) {
         if (scores[i] > -INFINITY)
             sampler->candidates[count++] = (candidate){sort_key(scores[i]), (int32_t)i};
     }
     return count;
 }
 
-/* Sorts the candidates by rising score, equals by id: a radix sort, three times by 11 bits. The
+/* Sorts the candidates by rising score, equals by place: a radix sort, three times by 11 bits. The
  * result is in sampler->sorted. */
 static void sort_candidates(phi3_sampler *sampler, size_t count)
 {
@@ -183,17 +183,16 @@ static float exponential_sum(const float *scores, size_t n, float top)
 
 /* Removes the least likely tokens while their joint probability is at most 1 - top_p; never the most
  * likely one. */
-static void apply_top_p(phi3_sampler *sampler, float *scores)
+static void apply_top_p(phi3_sampler *sampler, float *scores, size_t n)
 {
-    size_t n = sampler->vocab_size;
     float limit = (float)(1.0 - sampler->config->top_p);
     float top = highest(scores, n);
     float sum = exponential_sum(scores, n, top);
-    size_t count = list_candidates(sampler, scores);
+    size_t count = list_candidates(sampler, scores, n);
     sort_candidates(sampler, count);
     double cumulative = 0;
     for (size_t i = 0; i + 1 < count; i++) {
-        float *score = &scores[sampler->sorted[i].id];
+        float *score = &scores[sampler->sorted[i].place];
         cumulative += expf(*score - top) / sum;
         if (!((float)cumulative <= limit))
             break;
@@ -202,9 +201,8 @@ static void apply_top_p(phi3_sampler *sampler, float *scores)
 }
 
 /* Removes tokens less likely than min_p times the most likely one. */
-static void apply_min_p(const phi3_sampler *sampler, float *scores)
+static void apply_min_p(const phi3_sampler *sampler, float *scores, size_t n)
 {
-    size_t n = sampler->vocab_size;
     float top = highest(scores, n);
     float sum = exponential_sum(scores, n, top);
     float limit = (float)sampler->config->min_p * (1.0f / sum);
@@ -215,66 +213,110 @@ static void apply_min_p(const phi3_sampler *sampler, float *scores)
 }
 
 void phi3_sampler_process(phi3_sampler *sampler, const int32_t *ids, size_t n_ids, bool forbid_eos,
-                          float *scores)
+                          const phi3_scores *scores)
 {
     const phi3_generation_config *config = sampler->config;
+    float *values = scores->values;
+    size_t n = scores->count;
     if (config->repetition_penalty != 1.0)
-        apply_repetition_penalty(sampler, ids, n_ids, scores);
+        apply_repetition_penalty(sampler, ids, n_ids, values);
     if (forbid_eos)
-        remove_eos(sampler, scores);
+        remove_eos(sampler, values);
     if (!config->do_sample)
         return;
     if (config->temperature != 1.0) {
-        for (size_t i = 0; i < sampler->vocab_size; i++)
-            scores[i] /= (float)config->temperature;
+        for (size_t i = 0; i < n; i++)
+            values[i] /= (float)config->temperature;
     }
     if (config->top_k != 0)
-        apply_top_k(sampler, scores);
+        apply_top_k(sampler, values, n);
     if (config->top_p < 1.0)
-        apply_top_p(sampler, scores);
+        apply_top_p(sampler, values, n);
     if (config->min_p > 0)
-        apply_min_p(sampler, scores);
+        apply_min_p(sampler, values, n);
+}
+
+/* ---- Candidates ------------------------------------------------------------------------------- */
+
+/* What top_k keeps is enough, when nothing before it looks at single tokens: dividing by the
+ * temperature keeps the order. */
+void phi3_sampler_ask(const phi3_sampler *sampler, bool forbid_eos, phi3_candidates *candidates)
+{
+    const phi3_generation_config *config = sampler->config;
+    candidates->n_wanted = 0;
+    candidates->temperature = (float)config->temperature;
+    if (config->repetition_penalty != 1.0 || forbid_eos)
+        return;
+    if (!config->do_sample)
+        candidates->n_wanted = 1;
+    else if (config->top_k > 0 && config->top_k < PHI3_TOP_K_MAX &&
+             (size_t)config->top_k < sampler->vocab_size)
+        candidates->n_wanted = (size_t)config->top_k + 1;
+}
+
+phi3_scores phi3_sampler_list(const phi3_candidates *candidates, float *values, int32_t *ids)
+{
+    for (size_t i = 0; i < candidates->count; i++) {
+        size_t place = i;
+        for (; place > 0 && ids[place - 1] > candidates->ids[i]; place--) {
+            ids[place] = ids[place - 1];
+            values[place] = values[place - 1];
+        }
+        ids[place] = candidates->ids[i];
+        values[place] = candidates->values[i];
+    }
+    return (phi3_scores){values, ids, candidates->count};
 }
 
 /* ---- The choice ------------------------------------------------------------------------------- */
 
-int32_t phi3_sampler_most_likely(const phi3_sampler *sampler, const float *scores)
+static int32_t token_at(const phi3_scores *scores, size_t place)
 {
-    size_t best = 0;
-    for (size_t i = 1; i < sampler->vocab_size; i++) {
-        if (scores[i] > scores[best])
-            best = i;
-    }
-    return (int32_t)best;
+    return scores->ids == NULL ? (int32_t)place : scores->ids[place];
 }
 
-phi3_status phi3_sampler_draw(const phi3_sampler *sampler, const float *scores, phi3_random *random,
-                              int32_t *token, phi3_error *error)
+int32_t phi3_sampler_most_likely(const phi3_scores *scores)
 {
-    size_t n = sampler->vocab_size;
-    float top = highest(scores, n);
-    float sum = exponential_sum(scores, n, top);
+    const float *values = scores->values;
+    size_t best = 0;
+    for (size_t i = 1; i < scores->count; i++) {
+        if (values[i] > values[best] || (isnan(values[i]) && !isnan(values[best])))
+            best = i;
+    }
+    return token_at(scores, best);
+}
+
+phi3_status phi3_sampler_draw(const phi3_sampler *sampler, const phi3_scores *scores,
+                              phi3_random *random, int32_t *token, phi3_error *error)
+{
+    const float *values = scores->values;
+    float top = highest(values, scores->count);
+    float sum = exponential_sum(values, scores->count, top);
     if (!isfinite(top) || !isfinite(sum))
         return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
                          "probability tensor contains either `inf`, `nan` or element < 0");
-    /* The race of exponential clocks: token i rings at q / p, the first one wins. Every token draws
-     * its q, chance or not, which keeps the generator in step with torch. */
+    /* The race of exponential clocks: token i rings at q / p, the first one wins. Every token of the
+     * vocabulary draws its q, chance or not, which keeps the generator in step with torch. */
     float best = -1;
-    for (size_t i = 0; i < n; i++) {
-        uint64_t bits = phi3_random_bits53(random);
-        if (!(scores[i] > -INFINITY))
+    size_t n_drawn = 0;
+    for (size_t i = 0; i < scores->count; i++) {
+        if (!(values[i] > -INFINITY))
             continue;
-        float speed = expf(scores[i] - top) / sum / phi3_exponential_from_bits53(bits);
+        int32_t id = token_at(scores, i);
+        phi3_random_skip(random, (size_t)id - n_drawn);
+        uint64_t bits = phi3_random_bits53(random);
+        n_drawn = (size_t)id + 1;
+        float speed = expf(values[i] - top) / sum / phi3_exponential_from_bits53(bits);
         if (speed > best) {
             best = speed;
-            *token = (int32_t)i;
+            *token = id;
         }
     }
+    phi3_random_skip(random, sampler->vocab_size - n_drawn);
     return PHI3_OK;
 }
 
 void phi3_sampler_skip(const phi3_sampler *sampler, phi3_random *random)
 {
-    for (size_t i = 0; i < sampler->vocab_size; i++)
-        phi3_random_bits53(random);
+    phi3_random_skip(random, sampler->vocab_size);
 }

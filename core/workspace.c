@@ -42,6 +42,8 @@ static size_t place_activations(const phi3_model *model, phi3_workspace *w, char
     w->logit_hidden = take(block, &used, logit_row * config->hidden_size);
     w->logit_delta = take(block, &used, logit_row * config->hidden_size);
     w->logits = take(block, &used, logit_row * config->vocab_size);
+    w->top_values = take(block, &used, logit_row * PHI3_TOP_K_MAX);
+    w->top_ids = take(block, &used, logit_row * PHI3_TOP_K_MAX);
     return used;
 }
 
@@ -56,6 +58,9 @@ static size_t place_plan(const phi3_model *model, phi3_workspace *w, char *block
     w->caches = take(block, &used, rows * sizeof(*w->caches));
     w->logit_rows = take(block, &used, rows * sizeof *w->logit_rows);
     w->logit_slots = take(block, &used, rows * sizeof *w->logit_slots);
+    size_t n_candidates = PHI3_LOGIT_ROWS * PHI3_TOP_K_MAX;
+    w->host_top_values = take(block, &used, n_candidates * sizeof *w->host_top_values);
+    w->host_top_ids = take(block, &used, n_candidates * sizeof *w->host_top_ids);
     return used;
 }
 

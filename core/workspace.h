@@ -27,6 +27,8 @@ typedef struct phi3_workspace {
     float *logit_hidden; /* [logit rows][hidden] */
     float *logit_delta;  /* [logit rows][hidden] */
     float *logits;       /* [logit rows][vocab] */
+    float *top_values;   /* [logit rows][PHI3_TOP_K_MAX] the highest of them ... */
+    int32_t *top_ids;    /* [logit rows][PHI3_TOP_K_MAX] ... and their tokens */
     phi3_exec exec;
 
     /* Host memory: the plan of a chunk. */
@@ -37,6 +39,8 @@ typedef struct phi3_workspace {
     struct phi3_cache **caches; /* [rows] the cache of each part */
     size_t *logit_rows;         /* [rows] rows whose logits are wanted ... */
     size_t *logit_slots;        /* [rows] ... and the rows of the caller's array they go to */
+    float *host_top_values;     /* [logit rows][PHI3_TOP_K_MAX] */
+    int32_t *host_top_ids;      /* [logit rows][PHI3_TOP_K_MAX] */
 
     void *device_block; /* what the backend pointers point into */
     void *host_block;

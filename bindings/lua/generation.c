@@ -252,12 +252,15 @@ static int push_rows(lua_State *L, const float *(*row_values)(const phi3_generat
 {
     const generation *self = generation_of(L);
     size_t rows = phi3_generation_rows(self->generation), vocab = self->vocab_size;
-    float *values = phi3_lua_push_logits(L, 2, (size_t[]){rows, vocab});
-    for (size_t row = 0; row < rows; row++) {
-        const float *source = row_values(self->generation, row);
-        if (source != NULL)
-            memcpy(values + row * vocab, source, vocab * sizeof *values);
+    if (row_values(self->generation, 0) == NULL) {
+        const phi3_error error = {PHI3_ERROR_INVALID_ARGUMENT,
+                                  "logits and scores are there after the first step, of a "
+                                  "generation with output_logits"};
+        return phi3_lua_fail(L, error.code, &error);
     }
+    float *values = phi3_lua_push_logits(L, 2, (size_t[]){rows, vocab});
+    for (size_t row = 0; row < rows; row++)
+        memcpy(values + row * vocab, row_values(self->generation, row), vocab * sizeof *values);
     return 1;
 }
 

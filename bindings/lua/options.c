@@ -260,6 +260,7 @@ static const phi3_lua_field generation_fields[] = {
     FIELD(min_p, PHI3_LUA_NUMBER),
     FIELD(pad_token_id, PHI3_LUA_INT32),
     FIELD(num_return_sequences, PHI3_LUA_SIZE),
+    FIELD(output_logits, PHI3_LUA_BOOLEAN),
     {"eos_token_id", PHI3_LUA_IDS, offsetof(phi3_generation_config, eos_token_ids),
      offsetof(phi3_generation_config, n_eos_token_ids)},
     {"stop_strings", PHI3_LUA_STRINGS, offsetof(phi3_generation_config, stop_strings),

@@ -271,14 +271,16 @@ static PyObject *copy_rows(PyObject *object,
 {
     generation *self = (generation *)object;
     size_t rows = phi3_generation_rows(self->generation);
+    if (row_values(self->generation, 0) == NULL)
+        return phi3_py_raise_message(phi3_py_state_of(object), PHI3_ERROR_INVALID_ARGUMENT,
+                                     "logits and scores are there after the first step, of a "
+                                     "generation with output_logits");
     Py_ssize_t shape[2] = {(Py_ssize_t)rows, (Py_ssize_t)self->vocab_size};
     float *values;
     PyObject *logits = phi3_py_logits_new(phi3_py_state_of(object), 2, shape, &values);
-    for (size_t row = 0; logits != NULL && row < rows; row++) {
-        const float *source = row_values(self->generation, row);
-        if (source != NULL)
-            memcpy(values + row * self->vocab_size, source, self->vocab_size * sizeof *values);
-    }
+    for (size_t row = 0; logits != NULL && row < rows; row++)
+        memcpy(values + row * self->vocab_size, row_values(self->generation, row),
+               self->vocab_size * sizeof *values);
     return logits;
 }
 

@@ -32,6 +32,7 @@ static const field fields[] = {
     {"min_p", NUMBER, PLACE(min_p)},
     {"pad_token_id", TOKEN_ID, PLACE(pad_token_id)},
     {"num_return_sequences", COUNT, PLACE(num_return_sequences)},
+    {"output_logits", BOOLEAN, PLACE(output_logits)},
 };
 
 /* ---- One argument -------------------------------------------------------------------------------- */

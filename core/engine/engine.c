@@ -56,10 +56,11 @@ static phi3_status allocate(phi3_engine *e, phi3_error *error)
     e->batch = calloc(n_slots, sizeof(*e->batch));
     e->spans = calloc(n_slots, sizeof *e->spans);
     e->logits = calloc(n_slots, phi3_model_config(e->model)->vocab_size * sizeof(float));
+    e->candidates = calloc(n_slots, sizeof *e->candidates);
     e->polled = calloc(2 + PHI3_MAX_STRANGERS + n_requests, sizeof *e->polled);
     e->polled_requests = calloc(n_requests, sizeof(*e->polled_requests));
     if (e->slots == NULL || e->batch == NULL || e->spans == NULL || e->logits == NULL ||
-        e->polled == NULL || e->polled_requests == NULL)
+        e->candidates == NULL || e->polled == NULL || e->polled_requests == NULL)
         return phi3_fail_memory(error, "an engine");
     for (size_t i = 0; i < n_slots; i++)
         PHI3_TRY(phi3_cache_create(e->model, &e->slots[i].cache, error));
@@ -139,6 +140,7 @@ static void free_slots(phi3_engine *e)
     free(e->batch);
     free(e->spans);
     free(e->logits);
+    free(e->candidates);
     free(e->polled);
     free(e->polled_requests);
 }

@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 
 #include "base/bytes.h"
+#include "candidates.h"
 #include "phi3.h"
 #include "text/stop_text.h"
 
@@ -69,8 +70,9 @@ typedef struct phi3_slot {
     phi3_request *request; /* NULL: the slot is free */
     phi3_generation *generation;
     phi3_random *random;
-    double last_used; /* on phi3_clock_seconds' clock */
-    phi3_span span;   /* the slot's part of the step */
+    double last_used;           /* on phi3_clock_seconds' clock */
+    phi3_span span;             /* the slot's part of the step */
+    phi3_candidates candidates; /* what it needs to see of the logits, and then does */
 } phi3_slot;
 
 /* Somebody who has connected and not yet said which request it is about. */
@@ -91,11 +93,12 @@ struct phi3_engine {
     atomic_bool closing;
 
     /* The thread's. */
-    phi3_slot *slots;   /* [n_slots] */
-    phi3_slot **batch;  /* [n_slots] of the step: the oldest requests first */
-    phi3_span *spans;   /* [n_slots] */
-    float *logits;      /* [n_slots][vocab_size] */
-    double row_seconds; /* what a row of a prompt costs in a step; 0: not measured yet */
+    phi3_slot *slots;            /* [n_slots] */
+    phi3_slot **batch;           /* [n_slots] of the step: the oldest requests first */
+    phi3_span *spans;            /* [n_slots] */
+    float *logits;               /* [n_slots][vocab_size] */
+    phi3_candidates *candidates; /* [n_slots] of the step, beside the logits */
+    double row_seconds;          /* what a row of a prompt costs in a step; 0: not measured yet */
     int listener;
     phi3_stranger strangers[PHI3_MAX_STRANGERS];
     size_t n_strangers;

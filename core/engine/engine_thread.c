@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "engine.h"
 #include "generate.h"
+#include "model.h"
 
 enum {
     MIN_PROMPT_ROWS = 8,  /* a step's share for prompts while others decode ... */
@@ -53,6 +54,7 @@ static phi3_status limit_config(const phi3_engine *e, const phi3_request *r,
     int64_t room = (int64_t)(e->options.max_length - count);
     *config = r->config;
     config->n_stop_strings = 0;
+    config->output_logits = false;
     if (config->max_new_tokens > room)
         config->max_new_tokens = room;
     if (config->max_length > (int64_t)e->options.max_length)
@@ -258,7 +260,8 @@ static size_t plan_batch(phi3_engine *e, size_t n_slots)
     for (size_t i = 0; i < n_slots; i++) {
         phi3_slot *slot = e->batch[i];
         phi3_error error;
-        phi3_status status = phi3_generation_plan(slot->generation, &slot->span, &error);
+        phi3_status status =
+            phi3_generation_plan(slot->generation, &slot->span, &slot->candidates, &error);
         if (status == PHI3_OK)
             e->batch[n_planned++] = slot;
         else
@@ -319,13 +322,15 @@ static bool is_unwanted(void *data)
 }
 
 /* Chooses the slot's next token and hands it over. */
-static void advance(phi3_engine *e, phi3_slot *slot, const float *logits)
+static void advance(phi3_engine *e, phi3_slot *slot, const float *logits,
+                    const phi3_candidates *candidates)
 {
     phi3_request *r = slot->request;
     phi3_error error;
     int32_t token;
     bool done = false, stopped = false;
-    phi3_status status = phi3_generation_choose(slot->generation, logits, &token, &done, &error);
+    phi3_status status =
+        phi3_generation_choose(slot->generation, logits, candidates, &token, &done, &error);
     if (status == PHI3_OK)
         status = phi3_request_put(r, token, &stopped, &error);
     if (status == PHI3_OK && done && !stopped)
@@ -343,10 +348,14 @@ static void run_slots(phi3_engine *e, phi3_slot **slots, size_t n_slots)
     phi3_run_options options = {
         .interrupt = is_unwanted, .interrupt_data = e, .n_threads = e->options.n_threads};
     phi3_error error;
-    for (size_t i = 0; i < n_slots; i++)
+    size_t n_logits = 0;
+    for (size_t i = 0; i < n_slots; i++) {
         e->spans[i] = slots[i]->span;
-    phi3_status status =
-        phi3_model_forward(e->model, e->spans, n_slots, &options, e->logits, &error);
+        if (slots[i]->span.n_logits > 0)
+            e->candidates[n_logits++] = slots[i]->candidates;
+    }
+    phi3_status status = phi3_model_forward_candidates(e->model, e->spans, n_slots, &options,
+                                                       e->candidates, e->logits, &error);
     if (status == PHI3_ERROR_INTERRUPTED)
         return;
     if (status != PHI3_OK && n_slots == 1) {
@@ -354,11 +363,12 @@ static void run_slots(phi3_engine *e, phi3_slot **slots, size_t n_slots)
         return;
     }
     const float *logits = e->logits;
+    const phi3_candidates *candidates = e->candidates;
     for (size_t i = 0; i < n_slots; i++) {
         if (status != PHI3_OK) {
             run_slots(e, slots + i, 1);
         } else if (slots[i]->span.n_logits > 0) {
-            advance(e, slots[i], logits);
+            advance(e, slots[i], logits, candidates++);
             logits += phi3_model_config(e->model)->vocab_size;
         }
     }

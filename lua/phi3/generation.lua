@@ -188,6 +188,8 @@ function M.core_arguments(config, padding)
     pad_token_id = config.pad_token_id or -1,
     stop_strings = config.stop_strings,
     num_return_sequences = config.num_return_sequences or 1,
+    output_logits = (config.return_dict_in_generate and
+                     (config.output_logits or config.output_scores)) or false,
   }
 end
 

@@ -352,7 +352,14 @@ def core_arguments(config: GenerationConfig, length: Lengths) -> dict[str, Any]:
         "pad_token_id": _or(config.pad_token_id, -1),
         "stop_strings": (strings,) if isinstance(strings, str) else tuple(strings or ()),
         "num_return_sequences": _or(config.num_return_sequences, 1),
+        "output_logits": _records(config),
     }
+
+
+def _records(config: GenerationConfig) -> bool:
+    """Whether the result has the logits or scores of every step."""
+    wanted = config.output_logits or config.output_scores
+    return bool(config.return_dict_in_generate and wanted)
 
 
 def _or(value: Any, otherwise: Any) -> Any:

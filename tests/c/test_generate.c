@@ -61,6 +61,7 @@ static void test_greedy_equals_cacheless(void **state)
     (void)state;
     int32_t tokens[20], expected[20];
     phi3_generation_config config = greedy(20);
+    config.output_logits = true;
     phi3_prompt prompt = {.ids = ids,
                           .count = TINY_ORIGINAL - 8}; /* crosses the LongRoPE boundary */
     phi3_generation *generation = new_generation(&config, NULL, &prompt, 1);
@@ -108,6 +109,7 @@ static void test_draws_go_row_by_row(void **state)
     config.do_sample = true;
     config.temperature = 1.5;
     config.num_return_sequences = 2;
+    config.output_logits = true;
     phi3_prompt prompts[2] = {{.ids = ids, .count = 5}, {.ids = ids + 9, .count = 7}};
     phi3_random *random, *same;
     assert_int_equal(phi3_random_create(11, &random, &error), PHI3_OK);
@@ -122,8 +124,10 @@ static void test_draws_go_row_by_row(void **state)
         phi3_random_lock(same);
         for (size_t row = 0; row < 4; row++) {
             int32_t token;
-            const float *scores = phi3_generation_scores(generation, row);
-            assert_int_equal(phi3_sampler_draw(sampler, scores, same, &token, &error), PHI3_OK);
+            float values[TINY_VOCAB];
+            phi3_scores scores = {values, NULL, TINY_VOCAB};
+            memcpy(values, phi3_generation_scores(generation, row), sizeof values);
+            assert_int_equal(phi3_sampler_draw(sampler, &scores, same, &token, &error), PHI3_OK);
             assert_int_equal(tokens[row], token);
         }
         phi3_random_unlock(same);
@@ -146,6 +150,7 @@ static void test_forked_rows_keep_apart(void **state)
     config.do_sample = true;
     config.temperature = 3.0;
     config.num_return_sequences = ROWS;
+    config.output_logits = true;
     phi3_prompt prompt = {.ids = ids, .count = 62}; /* the new tokens begin a second page */
     phi3_random *random;
     assert_int_equal(phi3_random_create(5, &random, &error), PHI3_OK);
@@ -166,6 +171,44 @@ static void test_forked_rows_keep_apart(void **state)
     }
     phi3_generation_free(generation);
     phi3_random_free(random);
+}
+
+/* All tokens of a generation with `seed`; with output_logits it sees all logits in every step. */
+static void sample(phi3_generation_config config, bool output_logits, uint64_t seed,
+                   int32_t *tokens)
+{
+    phi3_random *random;
+    phi3_prompt prompts[2] = {{.ids = ids, .count = 5}, {.ids = ids + 9, .count = 70}};
+    config.output_logits = output_logits;
+    assert_int_equal(phi3_random_create(seed, &random, &error), PHI3_OK);
+    phi3_generation *generation = new_generation(&config, random, prompts, 2);
+    run(generation, tokens);
+    assert_int_equal(phi3_generation_logits(generation, 0) != NULL, output_logits);
+    assert_int_equal(phi3_generation_scores(generation, 1) != NULL, output_logits);
+    phi3_generation_free(generation);
+    phi3_random_free(random);
+}
+
+static void test_fewer_logits_give_the_same_tokens(void **state)
+{
+    (void)state;
+    enum { NEW = 12, ROWS = 4 };
+    for (uint64_t seed = 0; seed < 12; seed++) {
+        int32_t all[NEW * ROWS], few[NEW * ROWS];
+        phi3_generation_config config = greedy(NEW);
+        config.do_sample = true;
+        config.num_return_sequences = 2;
+        config.top_k = seed % 4 == 0 ? 1 : 3 * (int64_t)seed;
+        config.temperature = seed % 3 == 0 ? 1.0 : 0.3 * (double)seed;
+        config.top_p = seed % 2 == 0 ? 1.0 : 0.8;
+        config.min_new_tokens = seed % 5 == 0 ? 3 : -1; /* then fewer from the fourth step on */
+        config.eos_token_ids = &ids[3];
+        config.n_eos_token_ids = 1;
+        memset(all, 0, sizeof all), memset(few, 0, sizeof few);
+        sample(config, true, seed, all);
+        sample(config, false, seed, few);
+        assert_memory_equal(all, few, sizeof all);
+    }
 }
 
 /* ---- When it stops ---------------------------------------------------------------------------- */
@@ -452,6 +495,7 @@ int main(void)
         cmocka_unit_test(test_rows_of_a_batch_equal_single_ones),
         cmocka_unit_test(test_draws_go_row_by_row),
         cmocka_unit_test(test_forked_rows_keep_apart),
+        cmocka_unit_test(test_fewer_logits_give_the_same_tokens),
         cmocka_unit_test(test_eos_ends_a_row_and_pads_it),
         cmocka_unit_test(test_min_new_tokens_forbids_eos),
         cmocka_unit_test(test_lengths),

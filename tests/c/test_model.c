@@ -4,6 +4,7 @@
  *
  * The reference backend computes every row by itself, so equal means equal to the last bit.
  */
+#include <math.h>
 #include <sys/wait.h>
 
 #include "core/cache.h"
@@ -76,6 +77,42 @@ static void test_ragged_batch_equals_single_sequences(void **state)
         phi3_cache_free(spans[i].cache);
     }
     assert_int_equal(row, n_logits);
+}
+
+/* Rows that want candidates, or all logits, or candidates that a temperature has made equal. */
+static void test_candidates_are_the_highest_logits(void **state)
+{
+    (void)state;
+    enum { ROWS = 40, KINDS = 5 }; /* more than go through the head together */
+    const size_t wanted[KINDS] = {0, 1, 5, TINY_VOCAB, 5};
+    static float all[ROWS][TINY_VOCAB], given[ROWS][TINY_VOCAB];
+    static phi3_candidates candidates[ROWS];
+    for (size_t i = 0; i < ROWS; i++) {
+        candidates[i].n_wanted = wanted[i % KINDS];
+        candidates[i].temperature = i % KINDS == KINDS - 1 ? INFINITY : 0.5f;
+        candidates[i].count = 77;
+    }
+    phi3_cache *cache = new_cache(), *other = new_cache();
+    feed(cache, ids, ROWS + 30, ROWS, *all);
+    phi3_span span = {other, ids, ROWS + 30, ROWS};
+    assert_int_equal(
+        phi3_model_forward_candidates(model, &span, 1, NULL, candidates, *given, &error), PHI3_OK);
+    for (size_t i = 0; i < ROWS; i++) {
+        const phi3_candidates *c = &candidates[i];
+        bool is_tied = i % KINDS == KINDS - 1;
+        assert_int_equal(c->count, is_tied ? 0 : c->n_wanted);
+        for (size_t j = 0; j < c->count; j++) {
+            size_t n_higher = 0;
+            for (size_t id = 0; id < TINY_VOCAB; id++)
+                n_higher += all[i][id] > all[i][c->ids[j]];
+            assert_int_equal(n_higher, j);
+            assert_true(c->n_wanted == 1 || c->values[j] == all[i][c->ids[j]]);
+        }
+        for (size_t id = 0; id < TINY_VOCAB; id++)
+            assert_true(given[i][id] == (c->count == 0 ? all[i][id] : 0));
+    }
+    phi3_cache_free(cache);
+    phi3_cache_free(other);
 }
 
 static void test_longrope_crossing_equals_a_fresh_cache(void **state)
@@ -285,6 +322,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pieces_equal_the_whole),
         cmocka_unit_test(test_ragged_batch_equals_single_sequences),
+        cmocka_unit_test(test_candidates_are_the_highest_logits),
         cmocka_unit_test(test_longrope_crossing_equals_a_fresh_cache),
         cmocka_unit_test(test_factors_follow_the_total_length),
         cmocka_unit_test(test_cpu_backend_agrees),

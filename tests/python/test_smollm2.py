@@ -203,3 +203,21 @@ def test_a_conversation_goes_on_as_if_computed_afresh(exact, mixed, tokenizer, t
         messages = pipe(messages, **arguments)[0]["generated_text"]
         assert messages == expected
         messages = messages + [{"role": "user", "content": question}]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_fewer_logits_choose_the_same_tokens(exact, seed):
+    """A step that hands over no more than its candidates, beside one that hands over all logits."""
+    import phi3
+
+    settings = {"max_new_tokens": 12, "return_dict_in_generate": True}
+    if seed > 0:
+        settings |= {"do_sample": True, "top_k": 10 * seed, "temperature": 0.5 + 0.3 * seed}
+        settings |= {"top_p": 0.9 if seed % 2 else 1.0, "num_return_sequences": 1 + seed % 3}
+    sequences = []
+    for output_logits in (False, True):
+        phi3.set_seed(seed)
+        output = exact.generate([PROSE[:40]], output_logits=output_logits, **settings)
+        assert (output.logits is not None) == output_logits
+        sequences.append(output.sequences)
+    assert sequences[0] == sequences[1]
