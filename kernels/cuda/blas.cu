@@ -1,54 +1,98 @@
 /*
  * blas.cu - cuBLAS and its handles.
  *
- * A handle may serve one thread at a time and is dear to make: idle ones wait in a short list.
+ * A handle belongs to one device and may serve one thread at a time, and is dear to make: idle ones
+ * wait in a short list. Each has a workspace of its own, so that a product allocates nothing (it may
+ * be captured into a graph) and streams do not share one (its sums are the same every time).
  */
 #include "blas.h"
 
 #include <pthread.h>
 
-enum { MAX_IDLE = 8 };
+enum { MAX_IDLE = 16 };
+
+/* What cuBLAS asks for on Hopper; half of it does on the others. */
+static const size_t WORKSPACE_BYTES = (size_t)32 << 20;
+
+typedef struct blas_handle {
+    cublasHandle_t cublas;
+    void *workspace;
+    int device;
+} blas_handle;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static cublasHandle_t idle[MAX_IDLE];
+static blas_handle idle[MAX_IDLE];
 static int n_idle;
 
-static cublasHandle_t take_handle(void)
+static void destroy(const blas_handle *handle)
 {
-    pthread_mutex_lock(&lock);
-    cublasHandle_t handle = n_idle > 0 ? idle[--n_idle] : NULL;
-    pthread_mutex_unlock(&lock);
-    if (handle == NULL && cublasCreate(&handle) != CUBLAS_STATUS_SUCCESS)
-        return NULL;
-    return handle;
+    if (handle->cublas != NULL)
+        cublasDestroy(handle->cublas);
+    if (handle->workspace != NULL)
+        cudaFree(handle->workspace);
 }
 
-static void give_back(cublasHandle_t handle)
+static bool take_idle(int device, blas_handle *handle)
+{
+    bool found = false;
+    pthread_mutex_lock(&lock);
+    for (int i = n_idle - 1; i >= 0 && !found; i--) {
+        if (idle[i].device != device)
+            continue;
+        *handle = idle[i];
+        idle[i] = idle[--n_idle];
+        found = true;
+    }
+    pthread_mutex_unlock(&lock);
+    return found;
+}
+
+static bool take_handle(blas_handle *handle)
+{
+    int device = 0;
+    if (cudaGetDevice(&device) != cudaSuccess)
+        return false;
+    if (take_idle(device, handle))
+        return true;
+    *handle = {NULL, NULL, device};
+    if (cublasCreate(&handle->cublas) == CUBLAS_STATUS_SUCCESS &&
+        cudaMalloc(&handle->workspace, WORKSPACE_BYTES) == cudaSuccess)
+        return true;
+    destroy(handle);
+    return false;
+}
+
+static void give_back(const blas_handle *handle)
 {
     pthread_mutex_lock(&lock);
     bool keep = n_idle < MAX_IDLE;
     if (keep)
-        idle[n_idle++] = handle;
+        idle[n_idle++] = *handle;
     pthread_mutex_unlock(&lock);
     if (!keep)
-        cublasDestroy(handle);
+        destroy(handle);
 }
 
 /* cuBLAS counts columns first: to it, our rows are columns, and y^T = w x^T. */
-phi3_status phi3_cuda_gemm(phi3_dtype dtype, const void *w, size_t n_out, const void *x,
+phi3_status phi3_cuda_gemm(phi3_operand operand, const void *w, size_t n_out, const void *x,
                            size_t n_rows, size_t n_columns, float *y, size_t y_stride)
 {
-    cublasHandle_t handle = take_handle();
-    if (handle == NULL)
+    blas_handle handle;
+    if (!take_handle(&handle))
         return PHI3_ERROR_DEVICE;
-    cudaDataType type = dtype == PHI3_F32 ? CUDA_R_32F : CUDA_R_16BF;
+    cudaDataType type = operand == PHI3_OPERAND_BFLOAT16 ? CUDA_R_16BF : CUDA_R_32F;
+    cublasComputeType_t compute =
+        operand == PHI3_OPERAND_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     const float one = 1, zero = 0;
-    cublasStatus_t status = cublasSetStream(handle, PHI3_STREAM);
+    /* Setting the stream takes the workspace away. */
+    cublasStatus_t status = cublasSetStream(handle.cublas, PHI3_STREAM);
+    if (status == CUBLAS_STATUS_SUCCESS)
+        status = cublasSetWorkspace(handle.cublas, handle.workspace, WORKSPACE_BYTES);
     if (status == CUBLAS_STATUS_SUCCESS)
         status =
-            cublasGemmEx(handle, CUBLAS_OP_T, CUBLAS_OP_N, (int)n_out, (int)n_rows, (int)n_columns,
-                         &one, w, type, (int)n_columns, x, type, (int)n_columns, &zero, y,
-                         CUDA_R_32F, (int)y_stride, CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT);
-    give_back(handle);
+            cublasGemmEx(handle.cublas, CUBLAS_OP_T, CUBLAS_OP_N, (int)n_out, (int)n_rows,
+                         (int)n_columns, &one, w, type, (int)n_columns, x, type, (int)n_columns,
+                         &zero, y, CUDA_R_32F, (int)y_stride, compute, CUBLAS_GEMM_DEFAULT);
+    give_back(&handle);
     return status == CUBLAS_STATUS_SUCCESS ? PHI3_OK : PHI3_ERROR_DEVICE;
 }

@@ -4,10 +4,18 @@
 
 #include "cuda.h"
 
-/* y[r][o] = x[r] . w[o], added up in float32.
- *     w [n_out][n_columns] and x [n_rows][n_columns] of `dtype` (F32 or BF16), y [n_rows][.] float32
- *     with rows y_stride apart; all in device memory */
-phi3_status phi3_cuda_gemm(phi3_dtype dtype, const void *w, size_t n_out, const void *x,
+/* What is multiplied: bfloat16; float32; or float32 of which the tensor cores take ten bits after the
+ * point (TF32). Sums are float32. */
+typedef enum phi3_operand {
+    PHI3_OPERAND_BFLOAT16,
+    PHI3_OPERAND_TF32,
+    PHI3_OPERAND_FLOAT32
+} phi3_operand;
+
+/* y[r][o] = x[r] . w[o].
+ *     w [n_out][n_columns], x [n_rows][n_columns], y [n_rows][.] float32 with rows y_stride apart;
+ *     all in device memory */
+phi3_status phi3_cuda_gemm(phi3_operand operand, const void *w, size_t n_out, const void *x,
                            size_t n_rows, size_t n_columns, float *y, size_t y_stride);
 
 #endif

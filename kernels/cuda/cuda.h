@@ -35,11 +35,13 @@ void phi3_cuda_exec_free(phi3_exec *exec);
 phi3_status phi3_cuda_matrix_create(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
                                     const void *packed, phi3_matrix **matrix, phi3_error *error);
 void phi3_cuda_matrix_free(phi3_matrix *matrix);
-size_t phi3_cuda_matrix_scratch(const phi3_matrix *matrix, size_t n_rows, int n_threads);
+
+/* expand.cu */
 phi3_status phi3_cuda_embed(const phi3_exec *exec, const phi3_matrix *table, const int32_t *ids,
                             size_t n_rows, float *out);
 
 /* linear.cu */
+size_t phi3_cuda_matrix_scratch(const phi3_matrix *matrix, size_t n_rows, int n_threads);
 phi3_status phi3_cuda_linear(const phi3_exec *exec, const phi3_matrix *weight, const float *x,
                              size_t n_rows, float *y);
 

@@ -1,335 +1,193 @@
 /*
- * linear.cu - y = x W^T on the device.
+ * linear.cu - y = x W^T on the device: which product takes which rows.
  *
- * A few rows of x (decode): bound by the bytes of W, which our kernels read once for up to eight
- * rows, 16 bytes at a time. Activations are rounded to 8 bits per 32 columns, as on the CPU, and
- * multiplied by dp4a; in the exact mode, and for float weights, everything is float32.
- * Many rows (prefill): panels of W are expanded to bfloat16 (float32 in the exact mode), cuBLAS
- * multiplies.
- *
- * A warp computes ROWS outputs for N_X rows of x: its lanes take the units of the weight rows in
- * turn, so that neighbours read neighbouring bytes, and add up their sums at the end.
+ * A few rows of x (decode): bound by the bytes of W, which our own kernels (products.h) read once.
+ * Activations are rounded to 8 bits, as on the CPU; in the exact mode, and for float weights, all is
+ * float32.
+ * Many rows (prefill): panels of W are expanded to what the tensor cores multiply, and cuBLAS does.
  */
 #include "blas.h"
-#include "matrix.h"
-#include "units.h"
+#include "products.h"
 
-enum { THREADS = 128, N_WARPS = THREADS / PHI3_WARP, ROWS = 2, MOST_X = 8 };
+/* Up to so many rows of x go to our own kernels: in 8 bits, and in float32, whose products the
+ * tensor cores do sooner. */
+static const size_t FEW_ROWS = 16, FEW_FLOAT_ROWS = 8;
 
-/* ---- Activations -------------------------------------------------------------------------------------- */
-
-/* x = scale * code, a scale for each 32 columns. */
-typedef struct int8_rows {
-    int8_t *codes; /* [n_rows][n_columns] */
-    float *scales; /* [n_rows][n_columns / 32] */
-} int8_rows;
-
-/* A warp rounds the 32 columns of one unit. A NaN or an infinity becomes the scale, and so spoils
- * the product as it should. */
-static __global__ void __launch_bounds__(THREADS)
-    quantize(const float *x, size_t n_units, int8_rows out)
-{
-    size_t unit = (size_t)blockIdx.x * N_WARPS + threadIdx.x / PHI3_WARP;
-    if (unit >= n_units)
-        return;
-    unsigned lane = threadIdx.x % PHI3_WARP;
-    float value = x[unit * PHI3_UNIT + lane];
-    float largest = phi3_warp_largest(value);
-    float inverse = largest > 0 && phi3_is_finite(largest) ? 127 / largest : 0;
-    out.codes[unit * PHI3_UNIT + lane] = (int8_t)rintf(inverse > 0 ? value * inverse : 0);
-    if (lane == 0)
-        out.scales[unit] = largest / 127;
-}
-
-static __global__ void __launch_bounds__(THREADS)
-    round_to_bfloat16(const float *x, size_t count, uint16_t *out)
-{
-    size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x;
-    if (i < count)
-        out[i] = phi3_float_to_bfloat16(x[i]);
-}
-
-/* ---- A few rows of x ----------------------------------------------------------------------------------- */
-
-/* What a launch multiplies: rows of one part, by N_X rows of x. */
-typedef struct product {
-    phi3_planes planes;
-    int n_out;      /* weight rows */
-    int n_columns;  /* a multiple of 32 for quantised weights */
-    const float *x; /* [N_X][n_columns] */
-    int8_rows x8;   /* the same in 8 bits; codes NULL: float32 it is */
-    float *y;       /* [N_X][y_stride] */
-    size_t y_stride;
-} product;
-
-/* A unit of weights by the same unit of one row of x in 8 bits. */
-static __device__ __forceinline__ float dot8(const phi3_unit &u, const int8_t *codes, float scale)
-{
-    int x[8];
-    phi3_load16(reinterpret_cast<const uint8_t *>(codes), x);
-    phi3_load16(reinterpret_cast<const uint8_t *>(codes) + 16, x + 4);
-    float sum = 0;
-    for (int half = 0; half < 2; half++) {
-        int dot = 0, total = 0;
-        for (int i = 4 * half; i < 4 * half + 4; i++) {
-            dot = __dp4a(u.codes[i], x[i], dot);
-            total = __dp4a(0x01010101, x[i], total);
-        }
-        sum += u.scale[half] * (float)(dot - u.zero * total) - u.min[half] * (float)total;
-    }
-    return scale * sum;
-}
-
-/* The same in float32. */
-static __device__ __forceinline__ float dot32(const phi3_unit &u, const float *x)
-{
-    float sum = 0;
-    for (int c = 0; c < PHI3_UNIT; c++) {
-        int code = (int8_t)(u.codes[c / 4] >> (c % 4 * 8));
-        sum += (u.scale[c / 16] * (float)(code - u.zero) - u.min[c / 16]) * x[c];
-    }
-    return sum;
-}
-
-/* Lane 0 writes what the lanes of the warp have summed up. */
-template <int N_X>
-static __device__ __forceinline__ void write_sums(const product &p, int first,
-                                                  float sums[ROWS][N_X])
-{
-    for (int r = 0; r < ROWS; r++)
-        for (int n = 0; n < N_X; n++) {
-            float sum = phi3_warp_sum(sums[r][n]);
-            if (threadIdx.x % PHI3_WARP == 0 && first + r < p.n_out)
-                p.y[n * p.y_stride + first + r] = sum;
-        }
-}
-
-template <typename Format, int N_X, bool EXACT>
-static __global__ void __launch_bounds__(THREADS) multiply_units(product p)
-{
-    int first = (blockIdx.x * N_WARPS + threadIdx.x / PHI3_WARP) * ROWS;
-    if (first >= p.n_out)
-        return;
-    int n_units = p.n_columns / PHI3_UNIT, per_block = n_units / p.planes.n_blocks;
-    float sums[ROWS][N_X] = {};
-    for (int i = threadIdx.x % PHI3_WARP; i < n_units; i += PHI3_WARP) {
-        PHI3_UNROLL
-        for (int r = 0; r < ROWS; r++) {
-            size_t row = first + r < p.n_out ? first + r : first;
-            phi3_unit u =
-                Format::load(p.planes, row * p.planes.n_blocks + i / per_block, i % per_block);
-            PHI3_UNROLL
-            for (int n = 0; n < N_X; n++)
-                sums[r][n] += EXACT ? dot32(u, p.x + (size_t)n * p.n_columns + i * PHI3_UNIT)
-                                    : dot8(u, p.x8.codes + (size_t)n * p.n_columns + i * PHI3_UNIT,
-                                           p.x8.scales[(size_t)n * n_units + i]);
-        }
-    }
-    write_sums<N_X>(p, first, sums);
-}
-
-/* Eight elements of a float row, from column i on, of which `count` exist. */
-static __device__ __forceinline__ void load8(const uint8_t *plane, phi3_dtype dtype, size_t at,
-                                             int count, float out[8])
-{
-    size_t size = dtype == PHI3_F32 ? 4 : 2;
-    const uint8_t *from = plane + at * size;
-    if (count == 8 && size == 2 && reinterpret_cast<uintptr_t>(from) % 16 == 0) {
-        int words[4];
-        phi3_load16(from, words);
-        for (int k = 0; k < 8; k++) {
-            uint16_t half = (uint16_t)(words[k / 2] >> (k % 2 * 16));
-            out[k] = dtype == PHI3_F16 ? phi3_half_to_float(half) : phi3_bfloat16_to_float(half);
-        }
-        return;
-    }
-    for (int k = 0; k < 8; k++) {
-        const uint16_t *half = reinterpret_cast<const uint16_t *>(from) + k;
-        out[k] = k >= count          ? 0
-                 : dtype == PHI3_F32 ? reinterpret_cast<const float *>(from)[k]
-                 : dtype == PHI3_F16 ? phi3_half_to_float(*half)
-                                     : phi3_bfloat16_to_float(*half);
-    }
-}
-
-template <int N_X>
-static __global__ void __launch_bounds__(THREADS) multiply_floats(product p, phi3_dtype dtype)
-{
-    int first = (blockIdx.x * N_WARPS + threadIdx.x / PHI3_WARP) * ROWS;
-    if (first >= p.n_out)
-        return;
-    float sums[ROWS][N_X] = {};
-    for (int i = threadIdx.x % PHI3_WARP * 8; i < p.n_columns; i += PHI3_WARP * 8) {
-        int count = p.n_columns - i < 8 ? p.n_columns - i : 8;
-        for (int r = 0; r < ROWS; r++) {
-            size_t row = first + r < p.n_out ? first + r : first;
-            float w[8];
-            load8(p.planes.plane[0], dtype, row * p.n_columns + i, count, w);
-            for (int n = 0; n < N_X; n++)
-                for (int k = 0; k < count; k++)
-                    sums[r][n] += w[k] * p.x[(size_t)n * p.n_columns + i + k];
-        }
-    }
-    write_sums<N_X>(p, first, sums);
-}
-
-template <int N_X> static void launch_product(phi3_dtype dtype, const product &p)
-{
-    dim3 grid((unsigned)((p.n_out + N_WARPS * ROWS - 1) / (N_WARPS * ROWS))), block(THREADS);
-    bool exact = p.x8.codes == NULL;
-    switch (dtype) {
-#define MULTIPLY(name, format)                                                              \
-    case name:                                                                              \
-        if (exact)                                                                          \
-            PHI3_LAUNCH((multiply_units<format, N_X, true>), grid, block, PHI3_STREAM, p);  \
-        else                                                                                \
-            PHI3_LAUNCH((multiply_units<format, N_X, false>), grid, block, PHI3_STREAM, p); \
-        break;
-        PHI3_FOR_EACH_FORMAT(MULTIPLY)
-#undef MULTIPLY
-    default:
-        PHI3_LAUNCH(multiply_floats<N_X>, grid, block, PHI3_STREAM, p, dtype);
-    }
-}
-
-/* All rows of x, by eights, then by what is left: a row's sum is the same in each. */
-static void multiply_few(phi3_dtype dtype, product p, size_t n_rows)
-{
-    size_t n_units = (size_t)p.n_columns / PHI3_UNIT;
-    while (n_rows > 0) {
-        int step = n_rows >= 8 ? 8 : n_rows >= 4 ? 4 : n_rows >= 2 ? 2 : 1;
-        switch (step) {
-        case 8:
-            launch_product<8>(dtype, p);
-            break;
-        case 4:
-            launch_product<4>(dtype, p);
-            break;
-        case 2:
-            launch_product<2>(dtype, p);
-            break;
-        default:
-            launch_product<1>(dtype, p);
-        }
-        p.x += (size_t)step * p.n_columns;
-        if (p.x8.codes != NULL) {
-            p.x8.codes += (size_t)step * p.n_columns;
-            p.x8.scales += (size_t)step * n_units;
-        }
-        p.y += (size_t)step * p.y_stride;
-        n_rows -= (size_t)step;
-    }
-}
-
-/* ---- Many rows of x ------------------------------------------------------------------------------------- */
-
-static bool is_exact(const phi3_matrix *matrix)
-{
-    return matrix->compute == PHI3_COMPUTE_FLOAT32;
-}
-
-/* What a part's product is computed in: float32 weights keep all of their digits. */
-static phi3_dtype operand_type(const phi3_matrix *matrix, const phi3_device_part *part)
-{
-    return is_exact(matrix) || part->dtype == PHI3_F32 ? PHI3_F32 : PHI3_BF16;
-}
-
-static phi3_status multiply_panels(const phi3_matrix *matrix, const phi3_device_part *part,
-                                   phi3_dtype dtype, const void *x, size_t n_rows, void *panel,
-                                   float *y)
-{
-    for (size_t first = 0; first < part->n_rows; first += PHI3_PANEL_ROWS) {
-        size_t left = part->n_rows - first;
-        size_t count = left < PHI3_PANEL_ROWS ? left : PHI3_PANEL_ROWS;
-        const void *weights = panel;
-        if (part->dtype == dtype)
-            weights =
-                part->planes.plane[0] + first * phi3_dtype_row_bytes(dtype, matrix->n_columns);
-        else
-            phi3_cuda_expand(part, first, count, matrix->n_columns, dtype, panel);
-        PHI3_TRY(phi3_cuda_gemm(dtype, weights, count, x, n_rows, matrix->n_columns, y + first,
-                                matrix->n_rows));
-    }
-    return PHI3_OK;
-}
-
-/* ---- The op ------------------------------------------------------------------------------------------------ */
+/* Expanded weights at a time: what the L2 cache of a large card holds, so that cuBLAS finds them
+ * there, and enough rows for all of its multiprocessors. */
+static const size_t PANEL_BYTES = (size_t)48 << 20;
 
 static bool is_quantized(phi3_dtype dtype)
 {
     return phi3_dtype_traits(dtype)->block_size > 1;
 }
 
+static bool is_exact(const phi3_matrix *matrix)
+{
+    return matrix->compute == PHI3_COMPUTE_FLOAT32;
+}
+
+static bool uses_int8(const phi3_matrix *matrix, const phi3_device_part *part)
+{
+    return is_quantized(part->dtype) && !is_exact(matrix);
+}
+
+static bool are_few(const phi3_matrix *matrix, const phi3_device_part *part, size_t n_rows)
+{
+    return n_rows <= (uses_int8(matrix, part) ? FEW_ROWS : FEW_FLOAT_ROWS);
+}
+
+/* ---- Scratch ----------------------------------------------------------------------------------- */
+
+/* What a product needs beside its arguments. */
+typedef struct scratch_layout {
+    size_t int8;     /* at 0: activations in 8 bits */
+    size_t bfloat16; /* after them: activations in bfloat16 */
+    size_t panel;    /* then a panel */
+} scratch_layout;
+
 static size_t lines(size_t size)
 {
     return (size + 255) / 256 * 256;
 }
 
-/* Scratch: the activations in 8 bits with their scales, or in bfloat16 and a panel. */
+static size_t element_bytes(phi3_operand operand)
+{
+    return operand == PHI3_OPERAND_BFLOAT16 ? sizeof(uint16_t) : sizeof(float);
+}
+
+/* What a part's product is computed in. float32 weights keep all of their digits, and so do float16
+ * weights in TF32. */
+static phi3_operand operand_of(const phi3_matrix *matrix, const phi3_device_part *part)
+{
+    if (is_exact(matrix) || part->dtype == PHI3_F32)
+        return PHI3_OPERAND_FLOAT32;
+    return part->dtype == PHI3_F16 ? PHI3_OPERAND_TF32 : PHI3_OPERAND_BFLOAT16;
+}
+
+static bool is_in_place(const phi3_device_part *part, phi3_operand operand)
+{
+    return part->dtype == (operand == PHI3_OPERAND_BFLOAT16 ? PHI3_BF16 : PHI3_F32);
+}
+
+/* Rows of a panel: the part in equal pieces that fit PANEL_BYTES. */
+static size_t panel_rows(const phi3_matrix *matrix, const phi3_device_part *part)
+{
+    size_t row_bytes = matrix->n_columns * element_bytes(operand_of(matrix, part));
+    size_t n_panels = (part->n_rows * row_bytes + PANEL_BYTES - 1) / PANEL_BYTES;
+    return n_panels > 1 ? (part->n_rows + n_panels - 1) / n_panels : part->n_rows;
+}
+
+static scratch_layout layout_of(const phi3_matrix *matrix, size_t n_rows)
+{
+    scratch_layout layout = {0, 0, 0};
+    for (size_t p = 0; p < matrix->n_parts; p++) {
+        const phi3_device_part *part = &matrix->parts[p];
+        phi3_operand operand = operand_of(matrix, part);
+        if (are_few(matrix, part, n_rows)) {
+            if (uses_int8(matrix, part))
+                layout.int8 = phi3_cuda_int8_bytes(n_rows, matrix->n_columns);
+            continue;
+        }
+        if (operand == PHI3_OPERAND_BFLOAT16)
+            layout.bfloat16 = lines(n_rows * matrix->n_columns * sizeof(uint16_t));
+        size_t panel = panel_rows(matrix, part) * matrix->n_columns * element_bytes(operand);
+        if (!is_in_place(part, operand) && panel > layout.panel)
+            layout.panel = panel;
+    }
+    return layout;
+}
+
+/* A smaller batch may need more than a larger one: few rows want other things than many. */
 size_t phi3_cuda_matrix_scratch(const phi3_matrix *matrix, size_t n_rows, int n_threads)
 {
     (void)n_threads;
-    size_t elements = n_rows * matrix->n_columns;
-    if (n_rows <= PHI3_FEW_ROWS)
-        return lines(elements) + lines(elements / PHI3_UNIT * sizeof(float));
-    size_t size = is_exact(matrix) ? sizeof(float) : sizeof(uint16_t);
-    return lines(elements * sizeof(uint16_t)) + PHI3_PANEL_ROWS * matrix->n_columns * size;
+    size_t most = 0;
+    const size_t counts[] = {n_rows, FEW_ROWS, FEW_FLOAT_ROWS};
+    for (size_t count : counts) {
+        scratch_layout layout = layout_of(matrix, count < n_rows ? count : n_rows);
+        size_t size = layout.int8 + layout.bfloat16 + layout.panel;
+        most = size > most ? size : most;
+    }
+    return most;
 }
 
-static phi3_status linear_few(const phi3_exec *exec, const phi3_matrix *matrix, const float *x,
-                              size_t n_rows, float *y)
+/* ---- The op ------------------------------------------------------------------------------------ */
+
+/* A product under way: what all of its parts share. */
+typedef struct work {
+    const phi3_matrix *matrix;
+    const float *x; /* [n_rows][n_columns] */
+    size_t n_rows;
+    char *scratch;
+    scratch_layout layout;
+    phi3_int8_rows x8; /* codes NULL: not rounded yet */
+    uint16_t *x16;     /* the same */
+} work;
+
+static void multiply_few(work *w, const phi3_device_part *part, float *y)
 {
-    size_t elements = n_rows * matrix->n_columns, n_units = elements / PHI3_UNIT;
-    int8_rows x8 = {static_cast<int8_t *>(exec->scratch), NULL};
-    x8.scales = reinterpret_cast<float *>(x8.codes + lines(elements));
-    bool rounded = false;
-    for (size_t p = 0; p < matrix->n_parts; p++) {
-        const phi3_device_part *part = &matrix->parts[p];
-        product what = {};
-        what.planes = part->planes;
-        what.n_out = (int)part->n_rows;
-        what.n_columns = (int)matrix->n_columns;
-        what.x = x;
-        what.y = y;
-        what.y_stride = matrix->n_rows;
-        if (is_quantized(part->dtype) && !is_exact(matrix)) {
-            if (!rounded)
-                PHI3_LAUNCH(quantize, dim3((unsigned)((n_units + N_WARPS - 1) / N_WARPS)),
-                            dim3(THREADS), PHI3_STREAM, x, n_units, x8);
-            rounded = true;
-            what.x8 = x8;
+    phi3_product product = {};
+    product.planes = part->planes;
+    product.n_out = (int)part->n_rows;
+    product.n_columns = (int)w->matrix->n_columns;
+    product.n_rows = (int)w->n_rows;
+    product.x = w->x;
+    product.y = y;
+    product.y_stride = w->matrix->n_rows;
+    if (uses_int8(w->matrix, part)) {
+        if (w->x8.codes == NULL)
+            w->x8 = phi3_cuda_round_to_int8(w->x, w->n_rows, w->matrix->n_columns, w->scratch);
+        product.x8 = w->x8;
+        phi3_cuda_multiply_int8(part->dtype, product);
+    } else if (is_quantized(part->dtype)) {
+        phi3_cuda_multiply_exact(part->dtype, product);
+    } else {
+        phi3_cuda_multiply_floats(part->dtype, product);
+    }
+}
+
+static phi3_status multiply_many(work *w, const phi3_device_part *part, float *y)
+{
+    phi3_operand operand = operand_of(w->matrix, part);
+    size_t n_columns = w->matrix->n_columns, at_once = panel_rows(w->matrix, part);
+    phi3_dtype dtype = operand == PHI3_OPERAND_BFLOAT16 ? PHI3_BF16 : PHI3_F32;
+    const void *x = w->x;
+    if (dtype == PHI3_BF16) {
+        if (w->x16 == NULL) {
+            w->x16 = reinterpret_cast<uint16_t *>(w->scratch + w->layout.int8);
+            phi3_cuda_round_to_bfloat16(w->x, w->n_rows * n_columns, w->x16);
         }
-        multiply_few(part->dtype, what, n_rows);
-        y += part->n_rows;
+        x = w->x16;
     }
-    return phi3_cuda_launched();
-}
-
-static phi3_status linear_many(const phi3_exec *exec, const phi3_matrix *matrix, const float *x,
-                               size_t n_rows, float *y)
-{
-    size_t elements = n_rows * matrix->n_columns;
-    uint16_t *x16 = static_cast<uint16_t *>(exec->scratch);
-    char *panel = static_cast<char *>(exec->scratch) + lines(elements * sizeof *x16);
-    bool rounded = false;
-    for (size_t p = 0; p < matrix->n_parts; p++) {
-        const phi3_device_part *part = &matrix->parts[p];
-        phi3_dtype dtype = operand_type(matrix, part);
-        if (dtype == PHI3_BF16 && !rounded)
-            PHI3_LAUNCH(round_to_bfloat16, dim3((unsigned)((elements + THREADS - 1) / THREADS)),
-                        dim3(THREADS), PHI3_STREAM, x, elements, x16);
-        rounded = rounded || dtype == PHI3_BF16;
-        const void *operand = dtype == PHI3_BF16 ? static_cast<const void *>(x16) : x;
-        PHI3_TRY(multiply_panels(matrix, part, dtype, operand, n_rows, panel, y));
-        y += part->n_rows;
+    char *panel = w->scratch + w->layout.int8 + w->layout.bfloat16;
+    for (size_t first = 0; first < part->n_rows; first += at_once) {
+        size_t left = part->n_rows - first, count = left < at_once ? left : at_once;
+        const void *weights = panel;
+        if (is_in_place(part, operand))
+            weights = part->planes.plane[0] + first * phi3_dtype_row_bytes(dtype, n_columns);
+        else
+            phi3_cuda_expand(part, first, count, n_columns, dtype, panel);
+        PHI3_TRY(phi3_cuda_gemm(operand, weights, count, x, w->n_rows, n_columns, y + first,
+                                w->matrix->n_rows));
     }
-    return phi3_cuda_launched();
+    return PHI3_OK;
 }
 
 phi3_status phi3_cuda_linear(const phi3_exec *exec, const phi3_matrix *weight, const float *x,
                              size_t n_rows, float *y)
 {
-    if (n_rows <= PHI3_FEW_ROWS)
-        return linear_few(exec, weight, x, n_rows, y);
-    return linear_many(exec, weight, x, n_rows, y);
+    work w = {};
+    w.matrix = weight, w.x = x, w.n_rows = n_rows;
+    w.scratch = static_cast<char *>(exec->scratch);
+    w.layout = layout_of(weight, n_rows);
+    for (size_t p = 0; p < weight->n_parts && n_rows > 0; p++) {
+        const phi3_device_part *part = &weight->parts[p];
+        if (are_few(weight, part, n_rows))
+            multiply_few(&w, part, y);
+        else
+            PHI3_TRY(multiply_many(&w, part, y));
+        y += part->n_rows;
+    }
+    return phi3_cuda_launched();
 }

@@ -1,5 +1,5 @@
 /*
- * matrix.cu - weights on their way into device memory, and rows of them back as floats.
+ * matrix.cu - weights on their way into device memory.
  *
  * In: stored rows in host memory. Out: planes (planes.h). Rows are taken apart on the host, a few
  * megabytes at a time, and copied.
@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "units.h"
-
 extern "C" {
 #include "kernels/matrix_parts.h"
 }
@@ -19,7 +17,7 @@ extern "C" {
 
 typedef struct format_fields {
     phi3_dtype dtype;
-    phi3_field fields[PHI3_MAX_PLANES]; /* in the order that units.h names; size 0: no more */
+    phi3_field fields[PHI3_MAX_PLANES]; /* in the order that pieces.h names; size 0: no more */
 } format_fields;
 
 static const format_fields formats[] = {
@@ -34,8 +32,8 @@ static const format_fields formats[] = {
     {PHI3_IQ4_NL, {{2, 16}, {0, 2}}},
     {PHI3_Q2_K, {{16, 64}, {0, 16}, {80, 4}}},
     {PHI3_Q3_K, {{32, 64}, {0, 32}, {96, 12}, {108, 2}}},
-    {PHI3_Q4_K, {{16, 128}, {4, 12}, {0, 4}}},
-    {PHI3_Q5_K, {{48, 128}, {4, 12}, {0, 4}, {16, 32}}},
+    {PHI3_Q4_K, {{16, 128}, {0, 16}}},
+    {PHI3_Q5_K, {{48, 128}, {0, 16}, {16, 32}}},
     {PHI3_Q6_K, {{0, 128}, {128, 64}, {192, 16}, {208, 2}}},
     {PHI3_IQ4_XS, {{8, 128}, {4, 4}, {2, 2}, {0, 2}}},
 };
@@ -162,117 +160,4 @@ void phi3_cuda_matrix_free(phi3_matrix *matrix)
     for (size_t p = 0; p < matrix->n_parts; p++)
         cudaFree(matrix->parts[p].memory);
     free(matrix);
-}
-
-/* ---- Back to floats ----------------------------------------------------------------------------------- */
-
-enum { THREADS = 128 };
-
-static __device__ __forceinline__ void store(float *to, float x)
-{
-    *to = x;
-}
-
-static __device__ __forceinline__ void store(uint16_t *to, float x) /* bfloat16 */
-{
-    *to = phi3_float_to_bfloat16(x);
-}
-
-/* Which rows of a part. */
-typedef struct row_choice {
-    const int32_t *ids; /* device: rows of the whole table; NULL: rows that follow each other */
-    int first;          /* of these, or, with ids, the part's first row in the table */
-    int n_rows;         /* of the part */
-} row_choice;
-
-/* The part's row for blockIdx.x; false: it is another part's. */
-static __device__ __forceinline__ bool choose_row(const row_choice &choice, size_t *row)
-{
-    int index = choice.ids ? choice.ids[blockIdx.x] - choice.first : choice.first + (int)blockIdx.x;
-    *row = (size_t)index;
-    return index >= 0 && index < choice.n_rows;
-}
-
-/* out[blockIdx.x][:] = a row of quantised weights. A thread expands one unit at a time. */
-template <typename Format, typename Out>
-static __global__ void __launch_bounds__(THREADS)
-    expand_units(phi3_planes planes, row_choice choice, int n_columns, Out *out)
-{
-    size_t row;
-    if (!choose_row(choice, &row))
-        return;
-    int n_units = n_columns / PHI3_UNIT, per_block = n_units / planes.n_blocks;
-    for (int i = threadIdx.x; i < n_units; i += THREADS) {
-        phi3_unit u = Format::load(planes, row * planes.n_blocks + i / per_block, i % per_block);
-        Out *to = out + (size_t)blockIdx.x * n_columns + i * PHI3_UNIT;
-        for (int c = 0; c < PHI3_UNIT; c++) {
-            int code = (int8_t)(u.codes[c / 4] >> (c % 4 * 8));
-            store(to + c, u.scale[c / 16] * (float)(code - u.zero) - u.min[c / 16]);
-        }
-    }
-}
-
-/* The same for the float types. */
-template <typename Out>
-static __global__ void __launch_bounds__(THREADS)
-    expand_floats(const uint8_t *plane, phi3_dtype dtype, row_choice choice, int n_columns,
-                  Out *out)
-{
-    size_t row;
-    if (!choose_row(choice, &row))
-        return;
-    size_t at = row * n_columns;
-    for (int i = threadIdx.x; i < n_columns; i += THREADS) {
-        const uint16_t *halves = reinterpret_cast<const uint16_t *>(plane) + at + i;
-        float x = dtype == PHI3_F32   ? reinterpret_cast<const float *>(plane)[at + i]
-                  : dtype == PHI3_F16 ? phi3_half_to_float(*halves)
-                                      : phi3_bfloat16_to_float(*halves);
-        store(out + (size_t)blockIdx.x * n_columns + i, x);
-    }
-}
-
-template <typename Out>
-static void expand(const phi3_device_part *part, const row_choice &choice, size_t count,
-                   size_t n_columns, Out *out)
-{
-    dim3 grid((unsigned)count), block(THREADS);
-    phi3_planes planes = part->planes;
-    int columns = (int)n_columns;
-    phi3_dtype dtype = part->dtype;
-    switch (dtype) {
-#define EXPAND(name, format)                                                               \
-    case name:                                                                             \
-        PHI3_LAUNCH((expand_units<format, Out>), grid, block, PHI3_STREAM, planes, choice, \
-                    columns, out);                                                         \
-        break;
-        PHI3_FOR_EACH_FORMAT(EXPAND)
-#undef EXPAND
-    default:
-        PHI3_LAUNCH(expand_floats<Out>, grid, block, PHI3_STREAM, planes.plane[0], dtype, choice,
-                    columns, out);
-    }
-}
-
-void phi3_cuda_expand(const phi3_device_part *part, size_t first, size_t count, size_t n_columns,
-                      phi3_dtype to, void *out)
-{
-    row_choice choice = {NULL, (int)first, (int)part->n_rows};
-    if (to == PHI3_F32)
-        expand(part, choice, count, n_columns, static_cast<float *>(out));
-    else
-        expand(part, choice, count, n_columns, static_cast<uint16_t *>(out));
-}
-
-/* Each part takes the rows that are its own. */
-phi3_status phi3_cuda_embed(const phi3_exec *exec, const phi3_matrix *table, const int32_t *ids,
-                            size_t n_rows, float *out)
-{
-    (void)exec;
-    row_choice choice = {ids, 0, 0};
-    for (size_t p = 0; p < table->n_parts && n_rows > 0; p++) {
-        choice.n_rows = (int)table->parts[p].n_rows;
-        expand(&table->parts[p], choice, n_rows, table->n_columns, out);
-        choice.first += choice.n_rows;
-    }
-    return phi3_cuda_launched();
 }

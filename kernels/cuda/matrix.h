@@ -21,10 +21,6 @@ struct phi3_matrix {
     phi3_device_part parts[]; /* one below the other */
 };
 
-/* Up to so many rows of x are multiplied by our own kernels, which read every weight once for eight
- * of them; more go to cuBLAS, on panels of so many expanded weight rows. */
-static const size_t PHI3_FEW_ROWS = 16, PHI3_PANEL_ROWS = 2048;
-
 /* Expands `count` rows of a part, from row `first`, to float32 or bfloat16: out [count][n_columns]. */
 void phi3_cuda_expand(const phi3_device_part *part, size_t first, size_t count, size_t n_columns,
                       phi3_dtype to, void *out);
