@@ -36,6 +36,20 @@ static __device__ __forceinline__ float phi3_warp_sum(float x)
     return x;
 }
 
+/* 2^x to 22 bits; with PHI3_LOG2_E, exp. */
+static __device__ __forceinline__ float phi3_exp2(float x)
+{
+#if defined(PHI3_CUDA_EMULATED)
+    return exp2f(x);
+#else
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#endif
+}
+
+#define PHI3_LOG2_E 1.44269504f
+
 static __device__ __forceinline__ bool phi3_is_finite(float x)
 {
     return (__float_as_int(x) & 0x7f800000) != 0x7f800000;

@@ -31,6 +31,25 @@ int phi3_plan_longest(const phi3_attention *attention)
     return (int)((longest + step - 1) / step * step);
 }
 
+/* Whether a span's rows go to tensor cores: many of them, in 16-bit products, of a head_dim that
+ * attend_tiles.cu is compiled for. */
+static bool has_tiles(const phi3_attention *attention, const phi3_kv_span *span)
+{
+    size_t head_dim = attention->kv.head_dim;
+    return attention->compute == PHI3_COMPUTE_MIXED && attention->kv.dtype != PHI3_F32 &&
+           (head_dim == 64 || head_dim == 96 || head_dim == 128) &&
+           span->n_rows >= PHI3_TILE_MIN_ROWS;
+}
+
+size_t phi3_plan_few(const phi3_attention *attention)
+{
+    size_t count = 0;
+    for (size_t s = 0; s < attention->n_spans; s++)
+        if (!has_tiles(attention, &attention->spans[s]))
+            count += attention->spans[s].n_rows;
+    return count;
+}
+
 /* ---- Memory ------------------------------------------------------------------------------------------- */
 
 void phi3_plan_free(phi3_plan *plan)
@@ -83,33 +102,59 @@ template <typename T> static const T *put(place *at, const T *from, size_t count
     return reinterpret_cast<const T *>(device);
 }
 
-/* Writes the places of all rows, and the page tables behind them. */
+/* Room for an array that is written in place: its address on the host, and on the device. */
+template <typename T> static T *make_room(place *at, size_t count, const T **device)
+{
+    T *host = reinterpret_cast<T *>(at->plan->host + at->used);
+    *device = reinterpret_cast<const T *>(at->plan->device + at->used);
+    at->used += (count * sizeof(T) + 15) / 16 * 16;
+    return host;
+}
+
+static size_t most_tiles(size_t n_rows)
+{
+    return n_rows / PHI3_TILE_MIN_ROWS;
+}
+
+/* Writes the places of all rows and shares them out for attention; the page tables come last, as
+ * they grow. */
 static void put_places(place *at, const phi3_attention *attention, size_t n_rows)
 {
     phi3_plan *plan = at->plan;
-    size_t rows_at = at->used, pages_at = at->used + (n_rows * sizeof *plan->rows + 15) / 16 * 16;
-    phi3_row_place *rows = reinterpret_cast<phi3_row_place *>(plan->host + rows_at);
-    void **pages = reinterpret_cast<void **>(plan->host + pages_at);
-    int table = 0;
+    const unsigned *arrivals;
+    memset(make_room(at, PHI3_SPLIT_BLOCKS, &arrivals), 0, PHI3_SPLIT_BLOCKS * sizeof *arrivals);
+    plan->arrivals = const_cast<unsigned *>(arrivals);
+    phi3_row_place *rows = make_room(at, n_rows, &plan->rows);
+    phi3_tile *tiles = make_room(at, most_tiles(n_rows), &plan->tiles);
+    int *few = make_room(at, n_rows, &plan->few), table = 0;
+    void **pages = make_room(at, all_pages(attention), &plan->pages);
+    plan->n_tiles = plan->n_few = 0;
     for (size_t s = 0; s < attention->n_spans; s++) {
         const phi3_kv_span *span = &attention->spans[s];
+        bool in_tiles = has_tiles(attention, span);
         memcpy(pages + table, span->pages, pages_of(span) * sizeof *pages);
-        for (size_t r = 0; r < span->n_rows; r++)
-            rows[span->first_row + r] = {(int)(span->n_past + r), table};
+        for (size_t r = 0; r < span->n_rows; r++) {
+            int row = (int)(span->first_row + r), position = (int)(span->n_past + r);
+            int left = (int)(span->n_rows - r);
+            rows[row] = {position, table};
+            if (!in_tiles)
+                few[plan->n_few++] = row;
+            else if (r % PHI3_TILE_ROWS == 0)
+                tiles[plan->n_tiles++] = {
+                    row, left < (int)PHI3_TILE_ROWS ? left : (int)PHI3_TILE_ROWS, position, table};
+        }
         table += (int)pages_of(span);
     }
-    plan->rows = reinterpret_cast<const phi3_row_place *>(plan->device + rows_at);
-    plan->pages = reinterpret_cast<void *const *>(plan->device + pages_at);
-    at->used = pages_at + (size_t)table * sizeof *pages;
 }
 
 /* An upper bound of what the batch takes. */
 static size_t size_of(const phi3_batch *batch)
 {
-    const size_t padding = 6 * 16;
-    size_t row = sizeof(phi3_row_place) + sizeof *batch->ids +
+    const size_t padding = 9 * 16;
+    size_t row = sizeof(phi3_row_place) + sizeof(int) + sizeof *batch->ids +
                  batch->attention->rotary_dim / 2 * 2 * sizeof(float);
     return batch->n_rows * row + batch->n_logits * sizeof *batch->logit_rows +
+           most_tiles(batch->n_rows) * sizeof(phi3_tile) + PHI3_SPLIT_BLOCKS * sizeof(unsigned) +
            all_pages(batch->attention) * sizeof(void *) + padding;
 }
 

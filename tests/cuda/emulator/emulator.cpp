@@ -55,6 +55,7 @@ struct fiber {
     size_t size; /* of a lane's value */
     alignas(16) unsigned char left[largest_exchange];
     alignas(16) unsigned char received[warp_size * largest_exchange];
+    std::vector<pending_copy> copies;
 };
 
 struct piece {
@@ -418,6 +419,11 @@ const coordinates &here()
 unsigned lane()
 {
     return running_fiber->index % warp_size;
+}
+
+std::vector<pending_copy> &pending_copies()
+{
+    return running_fiber->copies;
 }
 
 void launch(dim3 grid, dim3 block_size, size_t dynamic_shared, const std::function<void()> &kernel)

@@ -21,6 +21,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <vector>
 
 /* ---- The language -------------------------------------------------------------------------------- */
 
@@ -115,6 +116,13 @@ template <typename T> const T *exchanged(unsigned mask, const T &value, place pl
 }
 
 unsigned lane();
+
+/* What the running thread has started to copy: it happens when it is waited for. */
+struct pending_copy {
+    void *to;
+    const void *from; /* NULL: zeros */
+};
+std::vector<pending_copy> &pending_copies();
 
 template <typename T> T from_lane(unsigned mask, T value, unsigned source, place place)
 {
@@ -212,6 +220,12 @@ inline unsigned atomicInc(unsigned *address, unsigned limit)
 inline void __threadfence()
 {
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+/* A load past the caches of a multiprocessor, which the emulator has not. */
+template <typename T> T __ldcg(const T *address)
+{
+    return *address;
 }
 
 inline float __expf(float x)
