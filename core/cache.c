@@ -28,49 +28,72 @@ void phi3_cache_release(phi3_cache *cache)
 
 /* ---- Pages ------------------------------------------------------------------------------------ */
 
-static phi3_page *page_create(const phi3_cache *cache)
+static void page_free(const phi3_model *model, phi3_page *page)
 {
-    phi3_page *page = malloc(sizeof *page);
-    if (page == NULL)
-        return NULL;
-    page->memory = cache->backend->allocate(phi3_kv_page_bytes(&cache->layout));
-    if (page->memory == NULL) {
-        free(page);
-        return NULL;
+    for (size_t i = 0; i < model->n_segments; i++)
+        if (page->memory[i] != NULL)
+            model->segments[i].backend->release(page->memory[i]);
+    free(page);
+}
+
+static phi3_status page_create(const phi3_model *model, phi3_page **page, phi3_error *error)
+{
+    phi3_page *made = calloc(1, sizeof *made + model->n_segments * sizeof made->memory[0]);
+    if (made == NULL)
+        return phi3_fail_memory(error, "a cache page");
+    for (size_t i = 0; i < model->n_segments; i++) {
+        const phi3_segment *segment = &model->segments[i];
+        if (segment->n_layers == 0)
+            continue;
+        made->memory[i] = segment->backend->allocate(phi3_kv_page_bytes(&segment->kv));
+        if (made->memory[i] == NULL) {
+            page_free(model, made);
+            return phi3_fail_backend_memory(segment->backend, "a cache page", error);
+        }
     }
-    atomic_init(&page->references, 1);
-    return page;
+    atomic_init(&made->references, 1);
+    *page = made;
+    return PHI3_OK;
 }
 
 static void page_release(const phi3_cache *cache, phi3_page *page)
 {
-    if (atomic_fetch_sub_explicit(&page->references, 1, memory_order_acq_rel) == 1) {
-        cache->backend->release(page->memory);
-        free(page);
-    }
+    if (atomic_fetch_sub_explicit(&page->references, 1, memory_order_acq_rel) == 1)
+        page_free(cache->model, page);
 }
 
-/* Copies a page through host memory: backends have no copy of their own for something so rare. */
-static phi3_status page_copy(const phi3_cache *cache, phi3_page *to, const phi3_page *from,
+/* Copies a segment's part of a page through host memory: backends have no copy of their own for
+ * something so rare. */
+static phi3_status part_copy(const phi3_segment *segment, void *to, const void *from,
                              phi3_error *error)
 {
-    size_t size = phi3_kv_page_bytes(&cache->layout);
+    size_t size = phi3_kv_page_bytes(&segment->kv);
     void *bytes = malloc(size);
     if (bytes == NULL)
         return phi3_fail_memory(error, "the copy of a cache page");
-    phi3_status status = cache->backend->download(bytes, from->memory, size);
+    phi3_status status = segment->backend->download(bytes, from, size);
     if (status == PHI3_OK)
-        status = cache->backend->upload(to->memory, bytes, size);
+        status = segment->backend->upload(to, bytes, size);
     free(bytes);
     if (status != PHI3_OK)
         return phi3_fail(error, status, "the copy of a cache page failed");
     return PHI3_OK;
 }
 
+static phi3_status page_copy(const phi3_model *model, phi3_page *to, const phi3_page *from,
+                             phi3_error *error)
+{
+    for (size_t i = 0; i < model->n_segments; i++)
+        if (from->memory[i] != NULL)
+            PHI3_TRY(part_copy(&model->segments[i], to->memory[i], from->memory[i], error));
+    return PHI3_OK;
+}
+
 static void put_page(phi3_cache *cache, size_t index, phi3_page *page)
 {
     cache->pages[index] = page;
-    cache->page_memory[index] = page->memory;
+    for (size_t i = 0; i < cache->model->n_segments; i++)
+        cache->tables[i][index] = page->memory[i];
 }
 
 /* Replaces a page that forks share by one of our own; `keep`: with the same contents. */
@@ -79,10 +102,9 @@ static phi3_status page_make_private(phi3_cache *cache, size_t index, bool keep,
     phi3_page *shared = cache->pages[index];
     if (atomic_load_explicit(&shared->references, memory_order_acquire) == 1)
         return PHI3_OK;
-    phi3_page *page = page_create(cache);
-    if (page == NULL)
-        return phi3_fail_memory(error, "a cache page");
-    phi3_status status = keep ? page_copy(cache, page, shared, error) : PHI3_OK;
+    phi3_page *page;
+    PHI3_TRY(page_create(cache->model, &page, error));
+    phi3_status status = keep ? page_copy(cache->model, page, shared, error) : PHI3_OK;
     if (status != PHI3_OK) {
         page_release(cache, page);
         return status;
@@ -106,10 +128,14 @@ static phi3_status reserve_arrays(phi3_cache *cache, size_t n_pages, phi3_error 
     phi3_page **pages = realloc(cache->pages, capacity * sizeof(*pages));
     if (pages != NULL)
         cache->pages = pages;
-    void **page_memory = realloc(cache->page_memory, capacity * sizeof(*page_memory));
-    if (page_memory != NULL)
-        cache->page_memory = page_memory;
-    if (ids == NULL || pages == NULL || page_memory == NULL)
+    bool grown = ids != NULL && pages != NULL;
+    for (size_t i = 0; i < cache->model->n_segments; i++) {
+        void **table = realloc(cache->tables[i], capacity * sizeof(*table));
+        if (table != NULL)
+            cache->tables[i] = table;
+        grown = grown && table != NULL;
+    }
+    if (!grown)
         return phi3_fail_memory(error, "a longer sequence");
     cache->page_capacity = capacity;
     return PHI3_OK;
@@ -131,10 +157,11 @@ phi3_status phi3_cache_reserve(phi3_cache *cache, size_t count, phi3_error *erro
         PHI3_TRY(page_make_private(cache, i, keep, error));
     }
     while (cache->n_pages < n_pages) {
-        phi3_page *page = page_create(cache);
-        if (page == NULL) {
+        phi3_page *page;
+        phi3_status status = page_create(cache->model, &page, error);
+        if (status != PHI3_OK) {
             phi3_cache_cut(cache, cache->length);
-            return phi3_fail_memory(error, "a cache page");
+            return status;
         }
         put_page(cache, cache->n_pages++, page);
     }
@@ -160,8 +187,11 @@ phi3_status phi3_cache_create(const phi3_model *model, phi3_cache **cache, phi3_
     if (made == NULL)
         return phi3_fail_memory(error, "a cache");
     made->model = model;
-    made->backend = model->backend;
-    made->layout = model->kv;
+    made->tables = calloc(model->n_segments, sizeof(*made->tables));
+    if (made->tables == NULL) {
+        free(made);
+        return phi3_fail_memory(error, "a cache");
+    }
     made->factors = PHI3_FACTORS_SHORT;
     atomic_flag_clear(&made->busy);
     *cache = made;
@@ -175,7 +205,9 @@ void phi3_cache_free(phi3_cache *cache)
     phi3_cache_cut(cache, 0);
     free(cache->ids);
     free(cache->pages);
-    free(cache->page_memory);
+    for (size_t i = 0; i < cache->model->n_segments; i++)
+        free(cache->tables[i]);
+    free(cache->tables);
     free(cache);
 }
 
@@ -234,7 +266,7 @@ const int32_t *phi3_cache_ids(const phi3_cache *cache, size_t *length)
 
 size_t phi3_cache_bytes(const phi3_cache *cache)
 {
-    return cache->n_pages * phi3_kv_page_bytes(&cache->layout);
+    return cache->n_pages * phi3_kv_page_bytes(&cache->model->kv);
 }
 
 size_t phi3_model_kv_token_bytes(const phi3_model *model)

@@ -10,8 +10,10 @@
 
 /* A page of keys and values, shared by forks until one of them writes. */
 typedef struct phi3_page {
-    void *memory; /* backend memory, phi3_kv_page_bytes */
     atomic_size_t references;
+    void *memory
+        []; /* [n_segments] of the model, each phi3_kv_page_bytes of its backend's memory; NULL
+                       for a segment without layers */
 } phi3_page;
 
 /*
@@ -21,8 +23,6 @@ typedef struct phi3_page {
  */
 struct phi3_cache {
     const phi3_model *model;
-    const phi3_backend *backend;
-    phi3_kv_layout layout;
     int32_t *ids; /* [page_capacity * PHI3_PAGE_POSITIONS], `length` of them valid */
     size_t length;
     size_t n_computed;         /* at most length */
@@ -30,7 +30,7 @@ struct phi3_cache {
     size_t planned_length;     /* what a prompt that comes in parts will have; LongRoPE's factors
                                   are those of the whole. 0: nothing is known */
     phi3_page **pages;         /* [n_pages] */
-    void **page_memory;        /* [n_pages] pages[i]->memory, the table that backends read */
+    void ***tables;            /* [n_segments][n_pages] pages[i]->memory[s]: what backends read */
     size_t n_pages;
     size_t page_capacity; /* entries in the arrays above */
     atomic_flag busy;

@@ -6,7 +6,9 @@
  *
  * A forward runs in chunks. A chunk takes what is left of the spans, in their order, until it has
  * PHI3_CHUNK_ROWS rows: many sequences that decode one token each are one chunk, and so one product
- * per matrix; a long prompt is several. Reading order: run_layer, run_chunk, phi3_model_forward.
+ * per matrix; a long prompt is several. It goes through the model's segments, which are usually one: a
+ * backend, and the layers that are on it. Reading order: run_layer, run_segment, run_chunk,
+ * phi3_model_forward.
  */
 #include <stdint.h>
 #include <string.h>
@@ -26,8 +28,13 @@ typedef struct forward {
     float *logits;               /* the caller's [sum of n_logits][vocab] */
     phi3_workspace *workspace;
 
-    phi3_attention attention; /* of the chunk */
-    phi3_batch batch;         /* its rows, and those whose logits are wanted */
+    phi3_batch chunk; /* its rows, and those whose logits are wanted; in host memory */
+
+    /* The segment that works on the chunk. */
+    const phi3_segment *segment;
+    phi3_activations *activations;
+    phi3_attention attention;
+    phi3_batch batch; /* the chunk in the backend's memory */
 } forward;
 
 static size_t larger(size_t a, size_t b)
@@ -53,14 +60,14 @@ static phi3_status check_interrupt(const forward *f)
  */
 static phi3_status run_layer(forward *f, size_t index)
 {
-    const phi3_backend *backend = f->model->backend;
+    const phi3_backend *backend = f->segment->backend;
     const phi3_config *config = &f->model->config.config;
     const phi3_layer *layer = &f->model->layers[index];
-    phi3_workspace *w = f->workspace;
+    phi3_activations *w = f->activations;
     const phi3_exec *exec = &w->exec;
     size_t n_rows = f->batch.n_rows, hidden_size = config->hidden_size;
     float *delta = index == 0 ? NULL : w->delta;
-    f->attention.layer = index;
+    f->attention.layer = index - f->segment->first_layer;
 
     PHI3_TRY(backend->add_rms_norm(exec, w->hidden, delta, layer->attention_norm,
                                    config->rms_norm_eps, n_rows, hidden_size, w->normed));
@@ -103,13 +110,13 @@ static size_t most_candidates(const forward *f, size_t first)
 /* Finds as many in each row of the group. */
 static phi3_status find_candidates(const forward *f, size_t first)
 {
-    phi3_workspace *w = f->workspace;
+    phi3_activations *w = f->activations;
     size_t k = most_candidates(f, first);
     if (k == 0)
         return PHI3_OK;
-    return f->model->backend->top_k(&w->exec, w->logits, head_rows(f, first),
-                                    f->model->config.config.vocab_size, k,
-                                    k > 1 ? w->top_values : NULL, w->top_ids);
+    return f->segment->backend->top_k(&w->exec, w->logits, head_rows(f, first),
+                                      f->model->config.config.vocab_size, k,
+                                      k > 1 ? w->top_values : NULL, w->top_ids);
 }
 
 /* Norm, product and choice of candidates over the next rows whose logits are wanted; none are wanted:
@@ -117,9 +124,9 @@ static phi3_status find_candidates(const forward *f, size_t first)
 static phi3_status run_head(forward *f, size_t first)
 {
     const phi3_model *model = f->model;
-    const phi3_backend *backend = model->backend;
+    const phi3_backend *backend = f->segment->backend;
     size_t hidden_size = model->config.config.hidden_size, n_rows = head_rows(f, first);
-    phi3_workspace *w = f->workspace;
+    phi3_activations *w = f->activations;
     const phi3_exec *exec = &w->exec;
     const size_t *rows = f->batch.logit_rows + first;
     if (n_rows == 0)
@@ -137,13 +144,14 @@ static phi3_status run_head(forward *f, size_t first)
 static phi3_status hand_out_candidates(const forward *f, size_t first)
 {
     const phi3_workspace *w = f->workspace;
-    const phi3_backend *backend = f->model->backend;
+    const phi3_activations *a = f->activations;
+    const phi3_backend *backend = f->segment->backend;
     size_t k = most_candidates(f, first), n_rows = head_rows(f, first);
     if (k == 0)
         return PHI3_OK;
-    PHI3_TRY(backend->download(w->host_top_ids, w->top_ids, n_rows * k * sizeof(int32_t)));
+    PHI3_TRY(backend->download(w->host_top_ids, a->top_ids, n_rows * k * sizeof(int32_t)));
     if (k > 1)
-        PHI3_TRY(backend->download(w->host_top_values, w->top_values, n_rows * k * sizeof(float)));
+        PHI3_TRY(backend->download(w->host_top_values, a->top_values, n_rows * k * sizeof(float)));
     for (size_t i = 0; i < n_rows; i++) {
         phi3_candidates *c = &f->candidates[w->logit_slots[first] + i];
         memcpy(c->ids, w->host_top_ids + i * k, c->n_wanted * sizeof *c->ids);
@@ -157,38 +165,75 @@ static phi3_status hand_out_candidates(const forward *f, size_t first)
 /* Takes out what the rows of run_head want: candidates, or all logits where these do not suffice. */
 static phi3_status hand_out(const forward *f, size_t first)
 {
-    const phi3_workspace *w = f->workspace;
-    size_t vocab_size = f->model->config.config.vocab_size, slot = w->logit_slots[first];
+    const float *logits = f->activations->logits;
+    size_t vocab_size = f->model->config.config.vocab_size;
+    size_t slot = f->workspace->logit_slots[first];
     PHI3_TRY(hand_out_candidates(f, first));
     for (size_t i = 0; i < head_rows(f, first); i++, slot++) {
         if (f->candidates == NULL || f->candidates[slot].count == 0)
-            PHI3_TRY(f->model->backend->download(f->logits + slot * vocab_size,
-                                                 w->logits + i * vocab_size,
-                                                 vocab_size * sizeof(float)));
+            PHI3_TRY(f->segment->backend->download(f->logits + slot * vocab_size,
+                                                   logits + i * vocab_size,
+                                                   vocab_size * sizeof(float)));
     }
     return check_interrupt(f);
 }
 
-/* ---- A chunk ---------------------------------------------------------------------------------- */
+/* ---- A segment -------------------------------------------------------------------------------- */
 
-/* Embedding, layers, and the head over the first rows: what a device may record. */
-static phi3_status run_ops(forward *f)
+/* Turns to a segment: its part of the caches, and the chunk as it is in host memory. The logits that
+ * are wanted are those of the last one. */
+static void enter_segment(forward *f, size_t index)
 {
     const phi3_model *model = f->model;
     phi3_workspace *w = f->workspace;
+    f->segment = &model->segments[index];
+    f->activations = &w->segments[index];
+    f->activations->exec.n_threads =
+        f->options->n_threads > 0 ? f->options->n_threads : model->n_threads;
+    f->attention.kv = f->segment->kv;
+    for (size_t i = 0; i < f->attention.n_spans; i++)
+        w->parts[i].pages = w->caches[i]->tables[index];
+    f->batch = f->chunk;
+    if (f->segment != phi3_last_segment(model))
+        f->batch.n_logits = 0;
+}
+
+/* Takes the hidden state from one segment to the next. Only layers leave something to be added. */
+static phi3_status cross_border(const forward *f)
+{
+    const phi3_segment *from = f->segment - 1, *to = f->segment;
+    const phi3_activations *there = f->activations - 1, *here = f->activations;
+    float *border = f->workspace->border;
+    size_t bytes = f->batch.n_rows * f->model->config.config.hidden_size * sizeof(float);
+    PHI3_TRY(from->backend->download(border, there->hidden, bytes));
+    PHI3_TRY(to->backend->upload(here->hidden, border, bytes));
+    if (to->first_layer == 0)
+        return PHI3_OK;
+    PHI3_TRY(from->backend->download(border, there->delta, bytes));
+    return to->backend->upload(here->delta, border, bytes);
+}
+
+/* Embedding, layers, and the head over the first rows, as far as they are the segment's: what a
+ * device may record. */
+static phi3_status run_ops(forward *f)
+{
+    const phi3_model *model = f->model;
+    const phi3_segment *segment = f->segment;
+    phi3_activations *w = f->activations;
     PHI3_TRY(check_interrupt(f));
-    PHI3_TRY(model->backend->embed(&w->exec, model->embedding, f->batch.ids, f->batch.n_rows,
-                                   w->hidden));
-    for (size_t i = 0; i < model->config.config.num_hidden_layers; i++)
-        PHI3_TRY(run_layer(f, i));
+    if (segment == model->segments)
+        PHI3_TRY(segment->backend->embed(&w->exec, model->embedding, f->batch.ids, f->batch.n_rows,
+                                         w->hidden));
+    for (size_t i = 0; i < segment->n_layers; i++)
+        PHI3_TRY(run_layer(f, segment->first_layer + i));
     return run_head(f, 0);
 }
 
 /* The same, by the device itself when it has recorded it. */
 static phi3_status issue_ops(forward *f)
 {
-    const phi3_backend *backend = f->model->backend;
-    phi3_exec *exec = &f->workspace->exec;
+    const phi3_backend *backend = f->segment->backend;
+    phi3_exec *exec = &f->activations->exec;
     bool replayed = false;
     if (backend->begin == NULL)
         return run_ops(f);
@@ -197,10 +242,20 @@ static phi3_status issue_ops(forward *f)
     return backend->end(exec, replayed ? check_interrupt(f) : run_ops(f));
 }
 
-/* Returns a bare status: the caller words the failure. */
+/* Returns a bare status, as run_chunk: the caller words the failure. */
+static phi3_status run_segment(forward *f, size_t index)
+{
+    enter_segment(f, index);
+    if (index > 0)
+        PHI3_TRY(cross_border(f));
+    return issue_ops(f);
+}
+
+/* All segments, and what the last one has computed. */
 static phi3_status run_chunk(forward *f)
 {
-    PHI3_TRY(issue_ops(f));
+    for (size_t i = 0; i < f->model->n_segments; i++)
+        PHI3_TRY(run_segment(f, i));
     for (size_t first = 0; first < f->batch.n_logits; first += PHI3_LOGIT_ROWS) {
         if (first > 0)
             PHI3_TRY(run_head(f, first));
@@ -218,16 +273,15 @@ static void add_part(forward *f, const phi3_span *span, size_t count, size_t slo
     phi3_workspace *w = f->workspace;
     const phi3_rope *rope = &f->model->rope;
     const phi3_cache *cache = span->cache;
-    size_t n_past = cache->n_computed, first_row = f->batch.n_rows;
+    size_t n_past = cache->n_computed, first_row = f->chunk.n_rows;
 
     w->caches[f->attention.n_spans] = span->cache;
     w->parts[f->attention.n_spans++] = (phi3_kv_span){
-        .pages = cache->page_memory,
         .n_past = n_past,
         .first_row = first_row,
         .n_rows = count,
     };
-    f->batch.n_rows += count;
+    f->chunk.n_rows += count;
     memcpy(w->ids + first_row, cache->ids + n_past, count * sizeof *w->ids);
     phi3_rope_angles(rope, cache->factors, n_past, count, w->cosine + first_row * rope->n_pairs,
                      w->sine + first_row * rope->n_pairs);
@@ -235,8 +289,8 @@ static void add_part(forward *f, const phi3_span *span, size_t count, size_t slo
     size_t first_wanted = cache->length + span->count - span->n_logits;
     for (size_t i = 0; i < count; i++) {
         if (n_past + i >= first_wanted) {
-            w->logit_rows[f->batch.n_logits] = first_row + i;
-            w->logit_slots[f->batch.n_logits++] = slot + n_past + i - first_wanted;
+            w->logit_rows[f->chunk.n_logits] = first_row + i;
+            w->logit_slots[f->chunk.n_logits++] = slot + n_past + i - first_wanted;
         }
     }
 }
@@ -247,35 +301,39 @@ static void plan_chunk(forward *f)
     const phi3_workspace *w = f->workspace;
     size_t slot = 0;
     f->attention.n_spans = 0;
-    f->batch = (phi3_batch){.attention = &f->attention,
+    f->chunk = (phi3_batch){.attention = &f->attention,
                             .ids = w->ids,
                             .cosine = w->cosine,
                             .sine = w->sine,
                             .logit_rows = w->logit_rows};
-    for (size_t i = 0; i < f->n_spans && f->batch.n_rows < PHI3_CHUNK_ROWS; i++) {
+    for (size_t i = 0; i < f->n_spans && f->chunk.n_rows < PHI3_CHUNK_ROWS; i++) {
         const phi3_span *span = &f->spans[i];
         size_t left = span->cache->length + span->count - span->cache->n_computed;
-        size_t room = PHI3_CHUNK_ROWS - f->batch.n_rows;
+        size_t room = PHI3_CHUNK_ROWS - f->chunk.n_rows;
         if (left > 0)
             add_part(f, span, left < room ? left : room, slot);
         slot += span->n_logits;
     }
 }
 
-/* What the ops on this chunk may need beside their arguments. */
-static size_t scratch_for_chunk(const forward *f)
+/* What the ops of the segment may need beside their arguments. */
+static size_t scratch_for_segment(const forward *f)
 {
     const phi3_model *model = f->model;
-    const phi3_backend *backend = model->backend;
-    int n_threads = f->workspace->exec.n_threads;
+    const phi3_segment *segment = f->segment;
+    const phi3_backend *backend = segment->backend;
+    int n_threads = f->activations->exec.n_threads;
     size_t n_rows = f->batch.n_rows;
     size_t most = backend->attention_scratch(&f->attention, n_rows, n_threads);
-    most = larger(most, backend->matrix_scratch(model->embedding, n_rows, n_threads));
-    most = larger(most, backend->matrix_scratch(model->lm_head, n_rows, n_threads));
-    most = larger(most, backend->top_k_scratch(PHI3_LOGIT_ROWS, model->config.config.vocab_size,
-                                               PHI3_TOP_K_MAX));
-    for (size_t i = 0; i < model->config.config.num_hidden_layers; i++) {
-        const phi3_layer *layer = &model->layers[i];
+    if (segment == model->segments)
+        most = larger(most, backend->matrix_scratch(model->embedding, n_rows, n_threads));
+    if (segment == phi3_last_segment(model)) {
+        most = larger(most, backend->matrix_scratch(model->lm_head, n_rows, n_threads));
+        most = larger(most, backend->top_k_scratch(PHI3_LOGIT_ROWS, model->config.config.vocab_size,
+                                                   PHI3_TOP_K_MAX));
+    }
+    for (size_t i = 0; i < segment->n_layers; i++) {
+        const phi3_layer *layer = &model->layers[segment->first_layer + i];
         most = larger(most, backend->matrix_scratch(layer->qkv, n_rows, n_threads));
         most = larger(most, backend->matrix_scratch(layer->output, n_rows, n_threads));
         most = larger(most, backend->matrix_scratch(layer->gate_up, n_rows, n_threads));
@@ -284,11 +342,21 @@ static size_t scratch_for_chunk(const forward *f)
     return most;
 }
 
+static phi3_status reserve_scratch(forward *f, phi3_error *error)
+{
+    for (size_t i = 0; i < f->model->n_segments; i++) {
+        enter_segment(f, i);
+        PHI3_TRY(
+            phi3_workspace_need_scratch(f->model, f->workspace, i, scratch_for_segment(f), error));
+    }
+    return PHI3_OK;
+}
+
 static phi3_status fail_chunk(const forward *f, phi3_status status, phi3_error *error)
 {
     if (status == PHI3_ERROR_INTERRUPTED)
         return phi3_fail(error, status, "interrupted");
-    const phi3_backend *backend = f->model->backend;
+    const phi3_backend *backend = f->segment->backend;
     bool asks = status == PHI3_ERROR_DEVICE && backend->failure != NULL;
     const char *why = asks ? backend->failure() : NULL;
     return phi3_fail(error, status, "the %s backend failed: %s", backend->name,
@@ -299,9 +367,9 @@ static phi3_status run_chunks(forward *f, phi3_error *error)
 {
     for (;;) {
         plan_chunk(f);
-        if (f->batch.n_rows == 0)
+        if (f->chunk.n_rows == 0)
             return PHI3_OK;
-        PHI3_TRY(phi3_workspace_need_scratch(f->model, f->workspace, scratch_for_chunk(f), error));
+        PHI3_TRY(reserve_scratch(f, error));
         phi3_status status = run_chunk(f);
         if (status != PHI3_OK)
             return fail_chunk(f, status, error);
@@ -405,14 +473,12 @@ static phi3_status run_spans(const phi3_model *model, const phi3_span *spans, si
         .options = options,
         .candidates = candidates,
         .logits = logits,
-        .attention = {.kv = model->kv,
-                      .n_heads = config->num_attention_heads,
+        .attention = {.n_heads = config->num_attention_heads,
                       .rotary_dim = config->rotary_dim,
                       .sliding_window = config->sliding_window,
                       .compute = model->compute},
     };
     PHI3_TRY(phi3_workspace_acquire(model, &f.workspace, error));
-    f.workspace->exec.n_threads = options->n_threads > 0 ? options->n_threads : model->n_threads;
     f.attention.spans = f.workspace->parts;
     phi3_status status = run_chunks(&f, error);
     phi3_workspace_release(model, f.workspace);

@@ -8,10 +8,11 @@
 #include "files/quantization.h"
 #include "files/weights.h"
 #include "kernels/backend.h"
+#include "placement.h"
 #include "rope.h"
 #include "workspace.h"
 
-/* Weights of one transformer layer, in backend memory. */
+/* Weights of one transformer layer, in the memory of its segment's backend. */
 typedef struct phi3_layer {
     float *attention_norm; /* [hidden] */
     phi3_matrix *qkv;      /* [(n_heads + 2 n_kv_heads) head_dim][hidden] */
@@ -28,19 +29,28 @@ struct phi3_model {
     bool has_files;                        /* config and weights are open */
     char *path;                            /* of these, wherever the process works later */
     const phi3_quantization *quantization; /* NULL: as stored */
-    const phi3_backend *backend;
     int n_threads;
     phi3_compute compute;
-    phi3_kv_layout kv;
+    phi3_kv_layout kv; /* of all layers together */
     phi3_rope rope;
 
-    phi3_matrix *embedding; /* [vocab][hidden] */
+    phi3_segment *segments; /* [n_segments] in the order of the layers; usually one */
+    size_t n_segments;
+
+    phi3_matrix *embedding; /* [vocab][hidden]; of the first segment */
     phi3_layer *layers;     /* [num_hidden_layers] */
-    float *final_norm;      /* [hidden] */
-    phi3_matrix *lm_head;   /* [vocab][hidden]; the embedding itself when they are tied */
+    float *final_norm;      /* [hidden]; of the last segment, as the next */
+    phi3_matrix *lm_head;   /* [vocab][hidden]; the embedding itself when they are tied and on one
+                               backend */
 
     phi3_workspace_pool *workspaces; /* the one thing behind a const model that changes */
 };
+
+/* The segment with the head. */
+static inline const phi3_segment *phi3_last_segment(const phi3_model *model)
+{
+    return &model->segments[model->n_segments - 1];
+}
 
 /*
  * phi3_model_forward that gives each row of the logits what candidates[row] wants, [sum of n_logits]:

@@ -78,7 +78,7 @@ static phi3_dtype choose_kv_dtype(const char *dtype, phi3_compute compute)
 
 /* ---- Weights ---------------------------------------------------------------------------------- */
 
-/* A vector of float32 in backend memory. */
+/* A vector of float32 in a backend's memory. */
 static phi3_status load_norm(const phi3_backend *backend, const phi3_tensor *tensor, float **norm,
                              phi3_error *error)
 {
@@ -100,35 +100,62 @@ static phi3_status load_norm(const phi3_backend *backend, const phi3_tensor *ten
 static phi3_status load_norms(phi3_model *model, phi3_error *error)
 {
     const phi3_weights *weights = &model->weights;
-    for (size_t i = 0; i < weights->n_layers; i++) {
-        const phi3_layer_tensors *from = &weights->layers[i];
-        phi3_layer *to = &model->layers[i];
-        PHI3_TRY(load_norm(model->backend, &from->attention_norm, &to->attention_norm, error));
-        PHI3_TRY(load_norm(model->backend, &from->mlp_norm, &to->mlp_norm, error));
+    for (size_t s = 0; s < model->n_segments; s++) {
+        const phi3_segment *segment = &model->segments[s];
+        for (size_t i = segment->first_layer; i < segment->first_layer + segment->n_layers; i++) {
+            const phi3_layer_tensors *from = &weights->layers[i];
+            phi3_layer *to = &model->layers[i];
+            PHI3_TRY(
+                load_norm(segment->backend, &from->attention_norm, &to->attention_norm, error));
+            PHI3_TRY(load_norm(segment->backend, &from->mlp_norm, &to->mlp_norm, error));
+        }
     }
-    return load_norm(model->backend, &weights->final_norm, &model->final_norm, error);
+    return load_norm(phi3_last_segment(model)->backend, &weights->final_norm, &model->final_norm,
+                     error);
+}
+
+/* Whether the head reads the embedding's own matrix. */
+static bool shares_embedding(const phi3_model *model)
+{
+    return model->weights.lm_head.count == 0 &&
+           phi3_last_segment(model)->backend == model->segments[0].backend;
+}
+
+static size_t list_segment(phi3_model *model, const phi3_segment *segment, phi3_packed_matrix *list)
+{
+    const phi3_backend *backend = segment->backend;
+    phi3_compute compute = model->compute;
+    size_t n = 0;
+    for (size_t i = segment->first_layer; i < segment->first_layer + segment->n_layers; i++) {
+        phi3_layer_tensors *from = &model->weights.layers[i];
+        phi3_layer *to = &model->layers[i];
+        list[n++] = (phi3_packed_matrix){&from->qkv, backend, &to->qkv, compute, 0, 0};
+        list[n++] = (phi3_packed_matrix){&from->output, backend, &to->output, compute, 0, 0};
+        list[n++] = (phi3_packed_matrix){&from->gate_up, backend, &to->gate_up, compute, 0, 0};
+        list[n++] = (phi3_packed_matrix){&from->down, backend, &to->down, compute, 0, 0};
+    }
+    return n;
 }
 
 /* All matrices in the order of most files: list [2 + 4 n_layers]. Returns how many there are. An
  * embedding that is not the head, too, only gives rows, as they are stored: float32 needs no packing. */
 static size_t list_matrices(phi3_model *model, phi3_packed_matrix *list)
 {
-    phi3_compute compute = model->compute;
     phi3_weights *weights = &model->weights;
-    bool tied = weights->lm_head.count == 0;
+    bool shares = shares_embedding(model);
+    phi3_matrix_parts *head = weights->lm_head.count > 0 ? &weights->lm_head : &weights->embedding;
     size_t n = 0;
-    list[n++] = (phi3_packed_matrix){&weights->embedding, &model->embedding,
-                                     tied ? compute : PHI3_COMPUTE_FLOAT32, 0, 0};
-    for (size_t i = 0; i < weights->n_layers; i++) {
-        phi3_layer_tensors *from = &weights->layers[i];
-        phi3_layer *to = &model->layers[i];
-        list[n++] = (phi3_packed_matrix){&from->qkv, &to->qkv, compute, 0, 0};
-        list[n++] = (phi3_packed_matrix){&from->output, &to->output, compute, 0, 0};
-        list[n++] = (phi3_packed_matrix){&from->gate_up, &to->gate_up, compute, 0, 0};
-        list[n++] = (phi3_packed_matrix){&from->down, &to->down, compute, 0, 0};
-    }
-    if (!tied)
-        list[n++] = (phi3_packed_matrix){&weights->lm_head, &model->lm_head, compute, 0, 0};
+    list[n++] = (phi3_packed_matrix){&weights->embedding,
+                                     model->segments[0].backend,
+                                     &model->embedding,
+                                     shares ? model->compute : PHI3_COMPUTE_FLOAT32,
+                                     0,
+                                     0};
+    for (size_t i = 0; i < model->n_segments; i++)
+        n += list_segment(model, &model->segments[i], list + n);
+    if (!shares)
+        list[n++] = (phi3_packed_matrix){
+            head, phi3_last_segment(model)->backend, &model->lm_head, model->compute, 0, 0};
     return n;
 }
 
@@ -139,8 +166,10 @@ static phi3_status load_matrices(phi3_model *model, phi3_packing *packing, phi3_
     for (size_t i = 0; i < packing->n_matrices; i++) {
         const phi3_packed_matrix *listed = &packing->matrices[i];
         const uint8_t *packed = listed->size > 0 ? model->packed.data + listed->offset : NULL;
-        PHI3_TRY(model->backend->matrix_create(listed->parts->part, listed->parts->count,
-                                               listed->compute, packed, listed->matrix, error));
+        if (*listed->matrix == NULL)
+            PHI3_TRY(listed->backend->matrix_create(listed->parts->part, listed->parts->count,
+                                                    listed->compute, packed, listed->matrix,
+                                                    error));
     }
     if (model->lm_head == NULL)
         model->lm_head = model->embedding;
@@ -159,7 +188,6 @@ static phi3_status load_weights(phi3_model *model, const char *path,
     }
     const char *directory = options->packed_dir;
     phi3_packing packing = {
-        .backend = model->backend,
         .weights = &model->weights,
         .matrices = matrices,
         .n_matrices = list_matrices(model, matrices),
@@ -182,7 +210,8 @@ static phi3_status load(phi3_model *model, const char *path, const phi3_model_op
     PHI3_TRY(check_options(options, error));
     if (options->quantization != NULL)
         PHI3_TRY(phi3_quantization_find(options->quantization, &model->quantization, error));
-    PHI3_TRY(phi3_backend_find(options->device, &model->backend, error));
+    phi3_device_choice choice;
+    PHI3_TRY(phi3_device_choice_read(options->device, options->max_memory, &choice, error));
     model->n_threads = options->n_threads > 0 ? options->n_threads : phi3_default_threads();
 
     PHI3_TRY(phi3_workspace_pool_create(&model->workspaces, error));
@@ -201,6 +230,7 @@ static phi3_status load(phi3_model *model, const char *path, const phi3_model_op
     model->kv.head_dim = config->head_dim;
     PHI3_TRY(phi3_rope_create(config, &model->rope, error));
     PHI3_TRY(phi3_process_begin_work(error));
+    PHI3_TRY(phi3_model_place(model, &choice, error));
     return load_weights(model, path, options, error);
 }
 
@@ -220,16 +250,42 @@ phi3_status phi3_model_load(const char *path, const phi3_model_options *options,
     return PHI3_OK;
 }
 
-static void free_matrix(const phi3_model *model, phi3_matrix *matrix)
+static void free_matrix(const phi3_backend *backend, phi3_matrix *matrix)
 {
     if (matrix != NULL)
-        model->backend->matrix_free(matrix);
+        backend->matrix_free(matrix);
 }
 
-static void free_norm(const phi3_model *model, float *norm)
+static void free_norm(const phi3_backend *backend, float *norm)
 {
     if (norm != NULL)
-        model->backend->release(norm);
+        backend->release(norm);
+}
+
+static void free_layer(const phi3_backend *backend, phi3_layer *layer)
+{
+    free_norm(backend, layer->attention_norm);
+    free_matrix(backend, layer->qkv);
+    free_matrix(backend, layer->output);
+    free_norm(backend, layer->mlp_norm);
+    free_matrix(backend, layer->gate_up);
+    free_matrix(backend, layer->down);
+}
+
+/* What has been put on the backends. */
+static void free_weights(phi3_model *model)
+{
+    const phi3_backend *first = model->segments[0].backend;
+    const phi3_backend *last = phi3_last_segment(model)->backend;
+    for (size_t s = 0; model->layers != NULL && s < model->n_segments; s++) {
+        const phi3_segment *segment = &model->segments[s];
+        for (size_t i = 0; i < segment->n_layers; i++)
+            free_layer(segment->backend, &model->layers[segment->first_layer + i]);
+    }
+    free_norm(last, model->final_norm);
+    if (model->lm_head != model->embedding)
+        free_matrix(last, model->lm_head);
+    free_matrix(first, model->embedding);
 }
 
 /* Also frees what a failed load has left half made. */
@@ -238,20 +294,10 @@ void phi3_model_free(phi3_model *model)
     if (model == NULL)
         return;
     phi3_workspace_pool_free(model, model->workspaces);
-    for (size_t i = 0; model->layers != NULL && i < model->config.config.num_hidden_layers; i++) {
-        phi3_layer *layer = &model->layers[i];
-        free_norm(model, layer->attention_norm);
-        free_matrix(model, layer->qkv);
-        free_matrix(model, layer->output);
-        free_norm(model, layer->mlp_norm);
-        free_matrix(model, layer->gate_up);
-        free_matrix(model, layer->down);
-    }
+    if (model->n_segments > 0)
+        free_weights(model);
     free(model->layers);
-    free_norm(model, model->final_norm);
-    if (model->lm_head != model->embedding)
-        free_matrix(model, model->lm_head);
-    free_matrix(model, model->embedding);
+    free(model->segments);
     phi3_packed_free(&model->packed);
     phi3_rope_free(&model->rope);
     if (model->has_files) {
@@ -271,7 +317,7 @@ const phi3_config *phi3_model_config(const phi3_model *model)
 
 const char *phi3_model_device(const phi3_model *model)
 {
-    return model->backend->name;
+    return phi3_last_segment(model)->backend->name;
 }
 
 const char *phi3_model_compute_dtype(const phi3_model *model)

@@ -269,7 +269,17 @@ PHI3_API phi3_status phi3_chat_render(const phi3_tokenizer *tokenizer, const phi
 typedef struct phi3_model phi3_model;
 
 typedef struct phi3_model_options {
-    const char *device; /* "auto" (NULL), "cpu", "reference", "cuda", "cuda:N" */
+    /* Where the model goes. "auto" (NULL): $PHI3_DEVICE, else as much of it as fits on the CUDA devices,
+     * the rest on the CPU. "cpu", "reference", "cuda" (the first), "cuda:N" or "N": all of it there,
+     * but for what max_memory leaves to the CPU. Or a place for every part by the names of
+     * transformers' modules, as phi3_model_device_map gives them:
+     * "model.embed_tokens=cpu,model.layers=0,lm_head=0"; the most exact name counts. */
+    const char *device;
+    /* How much memory a device may be given: "6GiB" (of each that is filled), "0=6GiB,cpu=30GiB"; a
+     * number of bytes, or one with KB, MB, GB, TB, KiB, MiB, GiB or TiB. On a device that is what all
+     * weights, activations and some room for keys and values take. "auto" fills the devices that are
+     * named, and no others. NULL: what is free, but for a margin. */
+    const char *max_memory;
     /* How products are computed. "float32": every one in float32, the exact mode. "mixed": with
      * activations rounded to 8 bits where weights are quantised, to bfloat16 where they are
      * bfloat16. "auto" (NULL): float32 for weights of up to 256 MB, mixed above. */
@@ -340,8 +350,21 @@ typedef struct phi3_config {
 /* Borrowed from the model. */
 PHI3_API const phi3_config *phi3_model_config(const phi3_model *model);
 
-/* "cpu", "reference", "cuda:0". Borrowed. */
+/* The device that the head is on, and so the last layers: "cpu", "reference", "cuda:0". Static. */
 PHI3_API const char *phi3_model_device(const phi3_model *model);
+
+enum { PHI3_MODULE_NAME_SIZE = 40 };
+
+/* Where a module of transformers' model is: "model.embed_tokens", "model.layers.0", ..., "model.norm",
+ * "lm_head"; or "", which is all of them, when there is one device. */
+typedef struct phi3_module_place {
+    char module[PHI3_MODULE_NAME_SIZE];
+    const char *device; /* "cpu", "cuda:0"; static */
+} phi3_module_place;
+
+/* Fills up to `capacity` entries, in the order of a forward, and returns how many there are. */
+PHI3_API size_t phi3_model_device_map(const phi3_model *model, phi3_module_place *places,
+                                      size_t capacity);
 
 /* What "auto" has come to: "float32" or "mixed"; "float32", "float16", ... Static. */
 PHI3_API const char *phi3_model_compute_dtype(const phi3_model *model);
@@ -683,7 +706,7 @@ PHI3_API phi3_engine_stats phi3_engine_get_stats(const phi3_engine *engine);
 /* ---- What this machine can do ---------------------------------------------------------------- */
 
 typedef struct phi3_backend_info {
-    const char *name; /* "cuda", "cpu", "reference"; static */
+    const char *name; /* "cuda:0", ..., "cpu", "reference"; "cuda" where there is none; static */
     bool available;   /* can run here */
     char detail[256]; /* the kernels it uses, or why it is not available */
 } phi3_backend_info;

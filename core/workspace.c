@@ -26,7 +26,7 @@ static void *take(char *block, size_t *used, size_t size)
 }
 
 /* Places the activations in a block of backend memory and returns the bytes they take. */
-static size_t place_activations(const phi3_model *model, phi3_workspace *w, char *block)
+static size_t place_activations(const phi3_model *model, phi3_activations *w, char *block)
 {
     const phi3_config *config = &model->config.config;
     size_t used = 0;
@@ -58,22 +58,53 @@ static size_t place_plan(const phi3_model *model, phi3_workspace *w, char *block
     w->caches = take(block, &used, rows * sizeof(*w->caches));
     w->logit_rows = take(block, &used, rows * sizeof *w->logit_rows);
     w->logit_slots = take(block, &used, rows * sizeof *w->logit_slots);
+    if (model->n_segments > 1)
+        w->border = take(block, &used, rows * model->config.config.hidden_size * sizeof(float));
     size_t n_candidates = PHI3_LOGIT_ROWS * PHI3_TOP_K_MAX;
     w->host_top_values = take(block, &used, n_candidates * sizeof *w->host_top_values);
     w->host_top_ids = take(block, &used, n_candidates * sizeof *w->host_top_ids);
     return used;
 }
 
+size_t phi3_workspace_bytes(const phi3_model *model)
+{
+    phi3_activations measured;
+    return place_activations(model, &measured, NULL);
+}
+
+/* ---- Making and freeing ----------------------------------------------------------------------- */
+
+static void activations_free(const phi3_backend *backend, phi3_activations *activations)
+{
+    if (backend->exec_free != NULL)
+        backend->exec_free(&activations->exec);
+    if (activations->exec.scratch != NULL)
+        backend->release(activations->exec.scratch);
+    if (activations->block != NULL)
+        backend->release(activations->block);
+}
+
 static void workspace_free(const phi3_model *model, phi3_workspace *workspace)
 {
-    if (model->backend->exec_free != NULL)
-        model->backend->exec_free(&workspace->exec);
-    if (workspace->exec.scratch != NULL)
-        model->backend->release(workspace->exec.scratch);
-    if (workspace->device_block != NULL)
-        model->backend->release(workspace->device_block);
+    for (size_t i = 0; workspace->segments != NULL && i < model->n_segments; i++)
+        activations_free(model->segments[i].backend, &workspace->segments[i]);
+    free(workspace->segments);
     free(workspace->host_block);
     free(workspace);
+}
+
+static phi3_status make_activations(const phi3_model *model, phi3_workspace *workspace,
+                                    phi3_error *error)
+{
+    for (size_t i = 0; i < model->n_segments; i++) {
+        const phi3_backend *backend = model->segments[i].backend;
+        phi3_activations *activations = &workspace->segments[i];
+        activations->block = backend->allocate(phi3_workspace_bytes(model));
+        if (activations->block == NULL)
+            return phi3_fail_backend_memory(backend, "activations", error);
+        place_activations(model, activations, activations->block);
+    }
+    return PHI3_OK;
 }
 
 static phi3_status workspace_create(const phi3_model *model, phi3_workspace **workspace,
@@ -82,31 +113,36 @@ static phi3_status workspace_create(const phi3_model *model, phi3_workspace **wo
     phi3_workspace *made = calloc(1, sizeof *made);
     if (made == NULL)
         return phi3_fail_memory(error, "a workspace");
-    made->device_block = model->backend->allocate(place_activations(model, made, NULL));
+    made->segments = calloc(model->n_segments, sizeof *made->segments);
     made->host_block = aligned_alloc(ALIGNMENT, place_plan(model, made, NULL));
-    if (made->device_block == NULL || made->host_block == NULL) {
+    phi3_status status = PHI3_OK;
+    if (made->segments == NULL || made->host_block == NULL)
+        status = phi3_fail_memory(error, "a workspace");
+    else
+        status = make_activations(model, made, error);
+    if (status != PHI3_OK) {
         workspace_free(model, made);
-        return phi3_fail_memory(error, "activations");
+        return status;
     }
-    place_activations(model, made, made->device_block);
     place_plan(model, made, made->host_block);
     *workspace = made;
     return PHI3_OK;
 }
 
 phi3_status phi3_workspace_need_scratch(const phi3_model *model, phi3_workspace *workspace,
-                                        size_t size, phi3_error *error)
+                                        size_t segment, size_t size, phi3_error *error)
 {
-    phi3_exec *exec = &workspace->exec;
+    const phi3_backend *backend = model->segments[segment].backend;
+    phi3_exec *exec = &workspace->segments[segment].exec;
     if (size <= exec->scratch_size)
         return PHI3_OK;
     /* A need that grows with the context grows a little every token: leave room. */
     size += size / 4;
-    void *scratch = model->backend->allocate(size);
+    void *scratch = backend->allocate(size);
     if (scratch == NULL)
-        return phi3_fail_memory(error, "scratch memory");
+        return phi3_fail_backend_memory(backend, "scratch memory", error);
     if (exec->scratch != NULL)
-        model->backend->release(exec->scratch);
+        backend->release(exec->scratch);
     exec->scratch = scratch;
     exec->scratch_size = size;
     return PHI3_OK;

@@ -15,8 +15,9 @@ enum {
     PHI3_LOGIT_ROWS = 32   /* rows that go through the head together */
 };
 
-typedef struct phi3_workspace {
-    /* Backend memory; rows: PHI3_CHUNK_ROWS, logit rows: PHI3_LOGIT_ROWS. */
+/* The activations of one segment, in its backend's memory; rows: PHI3_CHUNK_ROWS, logit rows:
+ * PHI3_LOGIT_ROWS. */
+typedef struct phi3_activations {
     float *hidden;       /* [rows][hidden] the residual stream */
     float *normed;       /* [rows][hidden] */
     float *qkv;          /* [rows][(n_heads + 2 n_kv_heads) head_dim] */
@@ -30,6 +31,11 @@ typedef struct phi3_workspace {
     float *top_values;   /* [logit rows][PHI3_TOP_K_MAX] the highest of them ... */
     int32_t *top_ids;    /* [logit rows][PHI3_TOP_K_MAX] ... and their tokens */
     phi3_exec exec;
+    void *block; /* what the pointers point into */
+} phi3_activations;
+
+typedef struct phi3_workspace {
+    phi3_activations *segments; /* [n_segments] */
 
     /* Host memory: the plan of a chunk. */
     int32_t *ids;               /* [rows] */
@@ -41,9 +47,9 @@ typedef struct phi3_workspace {
     size_t *logit_slots;        /* [rows] ... and the rows of the caller's array they go to */
     float *host_top_values;     /* [logit rows][PHI3_TOP_K_MAX] */
     int32_t *host_top_ids;      /* [logit rows][PHI3_TOP_K_MAX] */
-
-    void *device_block; /* what the backend pointers point into */
+    float *border;              /* [rows][hidden] on their way to the next segment */
     void *host_block;
+
     struct phi3_workspace *next; /* in the pool's list */
 } phi3_workspace;
 
@@ -60,8 +66,11 @@ phi3_status phi3_workspace_acquire(const phi3_model *model, phi3_workspace **wor
                                    phi3_error *error);
 void phi3_workspace_release(const phi3_model *model, phi3_workspace *workspace);
 
-/* Grows the scratch memory to at least `size` bytes. */
+/* Grows the scratch memory of a segment to at least `size` bytes. */
 phi3_status phi3_workspace_need_scratch(const phi3_model *model, phi3_workspace *workspace,
-                                        size_t size, phi3_error *error);
+                                        size_t segment, size_t size, phi3_error *error);
+
+/* Bytes of a segment's activations, without scratch memory. */
+size_t phi3_workspace_bytes(const phi3_model *model);
 
 #endif

@@ -111,7 +111,7 @@ enum { PHI3_TOP_K_MAX = 256 };
 /* ---- The table ------------------------------------------------------------------------------ */
 
 typedef struct phi3_backend {
-    const char *name; /* "cpu", "reference", "cuda" */
+    const char *name; /* "cpu", "reference", "cuda:0" */
 
     /* True when the backend can run on this machine. `detail` gets the kernels it would use, or why
      * it cannot, as a line of text. */
@@ -122,6 +122,8 @@ typedef struct phi3_backend {
     void (*release)(void *memory);
     phi3_status (*upload)(void *to, const void *from_host, size_t size);
     phi3_status (*download)(void *to_host, const void *from, size_t size);
+    /* Bytes of the device's memory; false: the device does not tell. NULL: it is the host's memory. */
+    bool (*memory)(size_t *available, size_t *total);
 
     /*
      * A weight matrix is the rows of all parts, one below the other. The parts have the same
@@ -134,12 +136,15 @@ typedef struct phi3_backend {
      *
      * matrix_create: `packed` was filled by matrix_pack, stands at a multiple of 64 and stays
      * readable while the matrix lives; NULL: the matrix packs for itself. The parts' data stays
-     * readable as long, too (embed reads single rows of it).
+     * readable as long, too (embed reads single rows of it), unless the backend has its own memory.
+     *
+     * matrix_bytes: what matrix_create takes of the device's memory; NULL: it is the host's.
      */
     const char *packed_layout; /* name and version of the layout: part of a kept file's key */
     size_t (*matrix_packed_size)(const phi3_tensor *parts, size_t n_parts, phi3_compute compute);
     bool (*matrix_pack)(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
                         int n_threads, void *packed);
+    size_t (*matrix_bytes)(const phi3_tensor *parts, size_t n_parts, phi3_compute compute);
     phi3_status (*matrix_create)(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
                                  const void *packed, phi3_matrix **matrix, phi3_error *error);
     void (*matrix_free)(phi3_matrix *matrix);
@@ -222,11 +227,12 @@ typedef struct phi3_backend {
 extern const phi3_backend phi3_backend_reference;
 extern const phi3_backend phi3_backend_cpu;
 
-/* The compiled-in backends, best first. */
+enum { PHI3_MAX_CUDA_DEVICES = 16 }; /* others are not looked at */
+
+/* The backends, best first; each CUDA device has its own, which may not be available. */
 const phi3_backend *const *phi3_backend_list(size_t *count);
 
-/* The backend for a device name. "auto" or NULL: $PHI3_DEVICE, else the first available; the
- * reference must be asked for by name. */
+/* The backend for a device: "cpu" or "-1"; "cuda" (the first), "cuda:N" or "N"; "reference". */
 phi3_status phi3_backend_find(const char *device, const phi3_backend **backend, phi3_error *error);
 
 /* ---- Addresses in a page, for CPU backends --------------------------------------------------- */

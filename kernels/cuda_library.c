@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
-static const phi3_backend *backend;
+static const phi3_backend *(*get_backend)(int device);
 static char reason[256];
 
 /* The file to open: false when this build came without one. */
@@ -45,17 +45,14 @@ static void open_library(void)
         snprintf(reason, sizeof reason, "the CUDA backend cannot be opened: %s", dlerror());
         return;
     }
-    const phi3_backend *(*get)(void);
-    *(void **)&get = dlsym(library, "phi3_cuda_backend");
-    if (get == NULL)
+    *(void **)&get_backend = dlsym(library, "phi3_cuda_backend");
+    if (get_backend == NULL)
         snprintf(reason, sizeof reason, "%.200s is not a CUDA backend of phi3", path);
-    else
-        backend = get();
 }
 
-const phi3_backend *phi3_cuda_library(const char **detail)
+const phi3_backend *phi3_cuda_library(int device, const char **detail)
 {
     pthread_once(&once, open_library);
     *detail = reason;
-    return backend;
+    return get_backend == NULL ? NULL : get_backend(device);
 }

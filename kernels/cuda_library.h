@@ -5,10 +5,11 @@
 #include "backend.h"
 
 /*
- * The backend of libphi3_cuda.so, opened once: $PHI3_CUDA_LIBRARY, else the file beside the library
- * or extension module that this code is part of. NULL when it cannot be opened; *detail then lends
- * why, in words for a user.
+ * A device's backend in libphi3_cuda.so, which is opened once: $PHI3_CUDA_LIBRARY, else the file beside
+ * the library or extension module that this code is part of. Device 0 has one whenever the file can be
+ * opened, others where they are there. NULL: there is none; *detail then lends why, in words for a
+ * user, when the file cannot be opened.
  */
-const phi3_backend *phi3_cuda_library(const char **detail);
+const phi3_backend *phi3_cuda_library(int device, const char **detail);
 
 #endif

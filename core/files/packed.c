@@ -124,8 +124,8 @@ static phi3_status pack_matrix(const phi3_packing *packing, const phi3_packed_ma
     PHI3_TRY(phi3_weights_prepare(matrix->parts, packing->n_threads, error));
     if (!to->file)
         touch_huge_page(to, matrix);
-    bool finite = packing->backend->matrix_pack(matrix->parts->part, matrix->parts->count,
-                                                matrix->compute, packing->n_threads, packed);
+    bool finite = matrix->backend->matrix_pack(matrix->parts->part, matrix->parts->count,
+                                               matrix->compute, packing->n_threads, packed);
     if (!finite)
         PHI3_TRY(phi3_weights_check(matrix->parts, packing->n_threads, error));
     phi3_weights_release(matrix->parts);
@@ -136,11 +136,19 @@ static phi3_status pack_matrix(const phi3_packing *packing, const phi3_packed_ma
     return PHI3_OK;
 }
 
-static phi3_status prepare_in_place(const phi3_packing *packing, phi3_matrix_parts *parts,
-                                    phi3_error *error)
+/* A matrix that is not packed: its backend reads it where it is, or copies it now to its device. */
+static phi3_status take_in_place(const phi3_packing *packing, const phi3_packed_matrix *matrix,
+                                 phi3_error *error)
 {
+    phi3_matrix_parts *parts = matrix->parts;
     PHI3_TRY(phi3_weights_check(parts, packing->n_threads, error));
-    return phi3_weights_prepare(parts, packing->n_threads, error);
+    PHI3_TRY(phi3_weights_prepare(parts, packing->n_threads, error));
+    if (!matrix->backend->memory)
+        return PHI3_OK;
+    PHI3_TRY(matrix->backend->matrix_create(parts->part, parts->count, matrix->compute, NULL,
+                                            matrix->matrix, error));
+    phi3_weights_release(parts);
+    return PHI3_OK;
 }
 
 /* Stops early, without an error, when a file cannot be written. */
@@ -154,7 +162,7 @@ static phi3_status pack_all(const phi3_packing *packing, target *to, phi3_error 
         if (matrix->size > 0)
             PHI3_TRY(pack_matrix(packing, matrix, to, error));
         else
-            PHI3_TRY(prepare_in_place(packing, matrix->parts, error));
+            PHI3_TRY(take_in_place(packing, matrix, error));
         if (to->file && to->file->has_failed)
             return PHI3_OK;
     }
@@ -207,7 +215,7 @@ static phi3_status check_file(const phi3_packing *packing, const phi3_packed *pa
             sum =
                 add_checksum(sum, packed->data + matrix->offset, matrix->size, packing->n_threads);
         if (matrix->size == 0 || lacks_rows)
-            PHI3_TRY(prepare_in_place(packing, matrix->parts, error));
+            PHI3_TRY(take_in_place(packing, matrix, error));
     }
     *intact = sum == expected;
     return report(packing, packing->n_matrices, error);
@@ -260,8 +268,8 @@ static size_t place_matrices(phi3_packing *packing)
     for (size_t i = 0; i < packing->n_matrices; i++) {
         phi3_packed_matrix *matrix = &packing->matrices[i];
         matrix->offset = size;
-        matrix->size = packing->backend->matrix_packed_size(matrix->parts->part,
-                                                            matrix->parts->count, matrix->compute);
+        matrix->size = matrix->backend->matrix_packed_size(matrix->parts->part,
+                                                           matrix->parts->count, matrix->compute);
         size += matrix->size;
     }
     return size;

@@ -19,7 +19,10 @@ typedef struct phi3_packed {
 /* A matrix on its way into a model, and its place. */
 typedef struct phi3_packed_matrix {
     phi3_matrix_parts *parts;
-    phi3_matrix **matrix; /* for the caller, who makes it from what is packed */
+    const phi3_backend *backend;
+    phi3_matrix *
+        *matrix; /* made here where a device copies what is stored; else for the caller, who
+                             makes it from what is packed */
     phi3_compute compute;
     size_t offset; /* in phi3_packed.data, a multiple of 64 */
     size_t size;   /* 0: the backend reads the parts where they are */
@@ -27,7 +30,6 @@ typedef struct phi3_packed_matrix {
 
 /* All the matrices of a model, in the order in which they are packed. */
 typedef struct phi3_packing {
-    const phi3_backend *backend;
     const phi3_weights *weights;
     phi3_packed_matrix *matrices; /* [n_matrices], placed by phi3_pack */
     size_t n_matrices;
@@ -39,8 +41,9 @@ typedef struct phi3_packing {
 } phi3_packing;
 
 /*
- * Places the matrices, checks what they hold and packs them; or takes them from a kept file, once
- * its checksum is right. The pages of what is packed are given back to the system as it goes on.
+ * Places the matrices, checks what they hold and packs them, or sends them to their device; or takes
+ * what is packed from a kept file, once its checksum is right. The pages of what is packed or sent are
+ * given back to the system as it goes on.
  * No directory, no room and a damaged file are no errors: a warning is logged, and the weights are
  * packed into memory. *packed is freed with phi3_packed_free, also after an error.
  */

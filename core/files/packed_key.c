@@ -49,12 +49,22 @@ static const char *compute_name(const phi3_packing *packing)
     return "float32";
 }
 
+/* The weights of one segment of a model do not take the place of all of them. */
+static bool is_split(const phi3_packing *packing)
+{
+    for (size_t i = 0; i < packing->n_matrices; i++)
+        if (packing->matrices[i].backend != packing->matrices[0].backend)
+            return true;
+    return false;
+}
+
 static bool name_file(const phi3_packing *packing, const char *path, phi3_packed_file *file)
 {
     char stem[48];
     copy_stem(path, stem, sizeof stem);
-    if (asprintf(&file->path, "%s/%s-%016" PRIx64 "-%s.packed", packing->directory, stem,
-                 hash_bytes(path, strlen(path)), compute_name(packing)) < 0) {
+    if (asprintf(&file->path, "%s/%s-%016" PRIx64 "-%s%s.packed", packing->directory, stem,
+                 hash_bytes(path, strlen(path)), compute_name(packing),
+                 is_split(packing) ? "-part" : "") < 0) {
         file->path = NULL;
         return false;
     }
@@ -77,7 +87,8 @@ static void write_matrix(const phi3_packed_matrix *matrix, FILE *text)
                 stored->n_columns,
                 hash_bytes(stored->data, bytes < SAMPLE_BYTES ? bytes : SAMPLE_BYTES));
     }
-    fprintf(text, "packed at %zu, %zu bytes\n", matrix->offset, matrix->size);
+    fprintf(text, "packed at %zu, %zu bytes, %s backend, layout %s\n", matrix->offset, matrix->size,
+            matrix->backend->name, matrix->backend->packed_layout);
 }
 
 static bool write_key(const phi3_packing *packing, const char *path, phi3_packed_file *file)
@@ -86,8 +97,7 @@ static bool write_key(const phi3_packing *packing, const char *path, phi3_packed
     FILE *text = open_memstream(&file->key, &size);
     if (!text)
         return false;
-    fprintf(text, "phi3 %s, %s backend, layout %s\nmodel %s\n", phi3_version(),
-            packing->backend->name, packing->backend->packed_layout, path);
+    fprintf(text, "phi3 %s\nmodel %s\n", phi3_version(), path);
     for (size_t i = 0; i < phi3_weights_file_count(packing->weights); i++) {
         const phi3_file *stored = phi3_weights_file(packing->weights, i);
         fprintf(text, "file %s %zu bytes, modified %" PRId64 "\n", stored->path, stored->size,

@@ -1,14 +1,17 @@
 /*
- * backend.cu - the table of the CUDA backend, and its memory.
+ * backend.cu - the tables of the CUDA backend, one for each device, and the devices' memory.
  *
  * The backend is a shared object of its own, which kernels/registry.c opens when somebody asks for
  * it: everything else works where there is no driver.
  */
 #include <stdio.h>
 
+#include <utility>
+
 #include "cuda.h"
 
-static bool available(char *detail, size_t size)
+/* Also without a context on the device, which would take its memory. */
+static bool is_available(int device, char *detail, size_t size)
 {
     int n_devices = 0;
     cudaError_t failed = cudaGetDeviceCount(&n_devices);
@@ -20,9 +23,9 @@ static bool available(char *detail, size_t size)
         return false;
     }
     cudaDeviceProp properties;
-    failed = cudaGetDeviceProperties(&properties, 0);
+    failed = cudaGetDeviceProperties(&properties, device);
     if (failed != cudaSuccess) {
-        snprintf(detail, size, "CUDA device 0: %s", cudaGetErrorString(failed));
+        snprintf(detail, size, "CUDA device %d: %s", device, cudaGetErrorString(failed));
         return false;
     }
     if (properties.major < 8) {
@@ -33,6 +36,14 @@ static bool available(char *detail, size_t size)
     snprintf(detail, size, "%s, compute capability %d.%d, %zu MiB", properties.name,
              properties.major, properties.minor, properties.totalGlobalMem >> 20);
     return true;
+}
+
+static bool memory(size_t *available, size_t *total)
+{
+    if (cudaMemGetInfo(available, total) == cudaSuccess)
+        return true;
+    (void)cudaGetLastError();
+    return false;
 }
 
 static void *allocate(size_t size)
@@ -91,26 +102,48 @@ static bool pack(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
     return true;
 }
 
-static phi3_backend make_table(void)
+/* ---- Tables --------------------------------------------------------------------------------------------- */
+
+/* A function of the table on a device of its own. */
+template <int device, auto function> struct on;
+template <int device, typename R, typename... A, R (*function)(A...)> struct on<device, function> {
+    static R call(A... arguments)
+    {
+        (void)cudaSetDevice(device); /* without it, the function fails, too */
+        return function(arguments...);
+    }
+};
+
+template <int device> static bool available(char *detail, size_t size)
 {
+    return is_available(device, detail, size);
+}
+
+/* Ops need no device to be set: they follow the begin of their batch, in its thread. */
+template <int device> static phi3_backend make_table()
+{
+    static char name[16];
+    snprintf(name, sizeof name, "cuda:%d", device);
     phi3_backend b = {};
-    b.name = "cuda";
-    b.available = available;
-    b.allocate = allocate;
-    b.release = release;
-    b.upload = upload;
-    b.download = download;
+    b.name = name;
+    b.available = available<device>;
+    b.allocate = on<device, allocate>::call;
+    b.release = on<device, release>::call;
+    b.upload = on<device, upload>::call;
+    b.download = on<device, download>::call;
+    b.memory = on<device, memory>::call;
     b.packed_layout = "in place";
     b.matrix_packed_size = packed_size;
     b.matrix_pack = pack;
-    b.matrix_create = phi3_cuda_matrix_create;
-    b.matrix_free = phi3_cuda_matrix_free;
+    b.matrix_bytes = phi3_cuda_matrix_bytes;
+    b.matrix_create = on<device, phi3_cuda_matrix_create>::call;
+    b.matrix_free = on<device, phi3_cuda_matrix_free>::call;
     b.matrix_scratch = phi3_cuda_matrix_scratch;
     b.attention_scratch = phi3_cuda_attention_scratch;
     b.top_k_scratch = phi3_cuda_top_k_scratch;
-    b.begin = phi3_cuda_begin;
-    b.end = phi3_cuda_end;
-    b.exec_free = phi3_cuda_exec_free;
+    b.begin = on<device, phi3_cuda_begin>::call;
+    b.end = on<device, phi3_cuda_end>::call;
+    b.exec_free = on<device, phi3_cuda_exec_free>::call;
     b.failure = failure;
     b.embed = phi3_cuda_embed;
     b.linear = phi3_cuda_linear;
@@ -123,9 +156,20 @@ static phi3_backend make_table(void)
     return b;
 }
 
-/* What registry.c looks up. */
-extern "C" __attribute__((visibility("default"))) const phi3_backend *phi3_cuda_backend(void)
+template <int... devices>
+static const phi3_backend *table_of(int device, std::integer_sequence<int, devices...>)
 {
-    static const phi3_backend table = make_table();
-    return &table;
+    static const phi3_backend tables[] = {make_table<devices>()...};
+    return &tables[device];
+}
+
+/* What registry.c looks up. The first device's table is there without a device, too: to say why. */
+extern "C" __attribute__((visibility("default"))) const phi3_backend *phi3_cuda_backend(int device)
+{
+    int n_devices = 0;
+    if (cudaGetDeviceCount(&n_devices) != cudaSuccess)
+        (void)cudaGetLastError();
+    if (device < 0 || device >= PHI3_MAX_CUDA_DEVICES || (device > 0 && device >= n_devices))
+        return NULL;
+    return table_of(device, std::make_integer_sequence<int, PHI3_MAX_CUDA_DEVICES>());
 }

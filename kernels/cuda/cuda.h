@@ -32,6 +32,7 @@ phi3_status phi3_cuda_end(phi3_exec *exec, phi3_status status);
 void phi3_cuda_exec_free(phi3_exec *exec);
 
 /* matrix.cu */
+size_t phi3_cuda_matrix_bytes(const phi3_tensor *parts, size_t n_parts, phi3_compute compute);
 phi3_status phi3_cuda_matrix_create(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
                                     const void *packed, phi3_matrix **matrix, phi3_error *error);
 void phi3_cuda_matrix_free(phi3_matrix *matrix);

@@ -102,13 +102,29 @@ static phi3_status fail_device_memory(size_t wanted, phi3_error *error)
                      wanted >> 20, available >> 20, total >> 20);
 }
 
-static phi3_status upload_part(const phi3_tensor *part, uint8_t *staging, phi3_device_part *to,
-                               phi3_error *error)
+static size_t part_bytes(const phi3_tensor *part)
 {
     const phi3_field *fields = fields_of(part->dtype);
     size_t size = 0;
     for (int f = 0; f < PHI3_MAX_PLANES && fields[f].size > 0; f++)
         size += aligned(plane_bytes(part, &fields[f]));
+    return size;
+}
+
+size_t phi3_cuda_matrix_bytes(const phi3_tensor *parts, size_t n_parts, phi3_compute compute)
+{
+    (void)compute;
+    size_t size = 0;
+    for (size_t p = 0; p < n_parts; p++)
+        size += part_bytes(&parts[p]);
+    return size;
+}
+
+static phi3_status upload_part(const phi3_tensor *part, uint8_t *staging, phi3_device_part *to,
+                               phi3_error *error)
+{
+    const phi3_field *fields = fields_of(part->dtype);
+    size_t size = part_bytes(part);
     if (cudaMalloc(&to->memory, size) != cudaSuccess) {
         to->memory = NULL;
         return fail_device_memory(size, error);

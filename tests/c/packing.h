@@ -88,8 +88,9 @@ static inline void load_open(load *l, const char *directory)
         l->matrices[n++] = (phi3_packed_matrix){.parts = &layer->gate_up};
         l->matrices[n++] = (phi3_packed_matrix){.parts = &layer->down};
     }
-    l->packing = (phi3_packing){.backend = &l->backend,
-                                .weights = &l->weights,
+    for (size_t i = 0; i < n; i++)
+        l->matrices[i].backend = &l->backend;
+    l->packing = (phi3_packing){.weights = &l->weights,
                                 .matrices = l->matrices,
                                 .n_matrices = n,
                                 .path = l->weights.embedding.file[0],

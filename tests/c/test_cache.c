@@ -24,7 +24,7 @@ static void assert_remembers(phi3_cache *cache, const int32_t *past, size_t n_pa
 
 static size_t n_pages(const phi3_cache *cache)
 {
-    return phi3_cache_bytes(cache) / phi3_kv_page_bytes(&cache->layout);
+    return phi3_cache_bytes(cache) / (PHI3_PAGE_POSITIONS * phi3_model_kv_token_bytes(model));
 }
 
 static void test_grows_in_pages(void **state)

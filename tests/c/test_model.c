@@ -234,7 +234,7 @@ static void test_running_out_of_memory(void **state)
     phi3_backend scarce = phi3_backend_reference;
     scarce.allocate = scarce_allocate;
     phi3_model *own = tiny_model_load(tiny_config, "reference");
-    own->backend = &scarce;
+    own->segments[0].backend = &scarce;
     float logits[TINY_VOCAB], expected[TINY_VOCAB];
     expected_logits(ids, 200, expected);
     phi3_cache *cache;

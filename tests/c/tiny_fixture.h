@@ -1,6 +1,7 @@
 /*
- * tiny_fixture.h - what the tests of the loop share: a tiny model on the reference backend, ids that
- * look like a text's, and an error to write to. TINY_SEED, defined before, chooses the ids.
+ * tiny_fixture.h - what the tests of the loop share: a tiny model on the reference backend, or on
+ * $PHI3_TEST_DEVICE, ids that look like a text's, and an error to write to. TINY_SEED, defined before,
+ * chooses the ids.
  */
 #ifndef PHI3_TEST_TINY_FIXTURE_H
 #define PHI3_TEST_TINY_FIXTURE_H
@@ -22,7 +23,8 @@ static int32_t ids[TINY_POSITIONS];
 static int load_model(void **state)
 {
     (void)state;
-    model = tiny_model_load(tiny_config, "reference");
+    const char *device = getenv("PHI3_TEST_DEVICE");
+    model = tiny_model_load(tiny_config, device != NULL ? device : "reference");
     tiny_ids(TINY_SEED, ids, TINY_POSITIONS);
     return model == NULL;
 }
