@@ -2,7 +2,8 @@
  * tiny_model.h - a Phi-3 checkpoint of a few kilobytes with random weights, for tests of the loop.
  *
  * Two layers, grouped queries, LongRoPE that changes its factors after TINY_ORIGINAL tokens. What it
- * says means nothing, but every part of the real model is in it.
+ * says means nothing, but every part of the real model is in it. TINY_WIDE, defined before, makes it
+ * wide enough for formats in blocks of 256 columns, with heads of a usual size.
  */
 #ifndef PHI3_TEST_TINY_MODEL_H
 #define PHI3_TEST_TINY_MODEL_H
@@ -15,24 +16,38 @@
 
 #include "phi3.h"
 
+#ifdef TINY_WIDE
+#define TINY_SIZES "\"hidden_size\": 256, \"intermediate_size\": 512,"
+#define TINY_FOUR(factor) factor ".0, " factor ".1, " factor ".2, " factor ".3"
+#define TINY_EIGHT(factor) TINY_FOUR(factor) ", " TINY_FOUR(factor)
+#define TINY_SHORT TINY_EIGHT("1") ", " TINY_EIGHT("1") ", " TINY_EIGHT("1") ", " TINY_EIGHT("1")
+#define TINY_LONG TINY_EIGHT("1") ", " TINY_EIGHT("3") ", " TINY_EIGHT("6") ", " TINY_EIGHT("9")
+enum { TINY_HIDDEN = 256, TINY_INTERMEDIATE = 512 };
+static const float tiny_weight = 0.15f; /* the largest */
+#else
+#define TINY_SIZES "\"hidden_size\": 32, \"intermediate_size\": 48,"
+#define TINY_SHORT "1.0, 1.1, 1.2, 1.3"
+#define TINY_LONG "1.5, 2.5, 5.0, 9.0"
+enum { TINY_HIDDEN = 32, TINY_INTERMEDIATE = 48 };
+static const float tiny_weight = 0.5f;
+#endif
+
 enum {
     TINY_VOCAB = 96,
-    TINY_HIDDEN = 32,
-    TINY_INTERMEDIATE = 48,
     TINY_LAYERS = 2,
-    TINY_QKV = (4 + 2 * 2) * 8, /* 4 heads, 2 kv heads, head_dim 8 */
+    TINY_QKV = (4 + 2 * 2) * (TINY_HIDDEN / 4), /* 4 heads, 2 kv heads */
     TINY_ORIGINAL = 70,
     TINY_POSITIONS = 700
 };
 
 #define TINY_CONFIG(positions)                                                                 \
     "{\"model_type\": \"phi3\", \"architectures\": [\"Phi3ForCausalLM\"], \"vocab_size\": 96," \
-    " \"hidden_size\": 32, \"intermediate_size\": 48, \"num_hidden_layers\": 2,"               \
+    " " TINY_SIZES " \"num_hidden_layers\": 2,"                                                \
     " \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"hidden_act\": \"silu\","       \
     " \"max_position_embeddings\": " positions ", \"original_max_position_embeddings\": 70,"   \
     " \"rms_norm_eps\": 1e-05, \"rope_theta\": 10000.0, \"tie_word_embeddings\": false,"       \
-    " \"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1.0, 1.1, 1.2, 1.3],"      \
-    " \"long_factor\": [1.5, 2.5, 5.0, 9.0]}, \"bos_token_id\": 1, \"eos_token_id\": 2}"
+    " \"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [" TINY_SHORT "],"          \
+    " \"long_factor\": [" TINY_LONG "]}, \"bos_token_id\": 1, \"eos_token_id\": 2}"
 
 static const char tiny_config[] = TINY_CONFIG("700");
 /* Has room for more than a test can generate. */
@@ -41,7 +56,7 @@ static const char tiny_endless_config[] = TINY_CONFIG("1000000");
 /* The same sizes as a llama, whose matrices stand apart. */
 static const char tiny_llama_config[] =
     "{\"model_type\": \"llama\", \"architectures\": [\"LlamaForCausalLM\"], \"vocab_size\": 96,"
-    " \"hidden_size\": 32, \"intermediate_size\": 48, \"num_hidden_layers\": 2,"
+    " " TINY_SIZES " \"num_hidden_layers\": 2,"
     " \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"hidden_act\": \"silu\","
     " \"max_position_embeddings\": 700, \"rms_norm_eps\": 1e-05, \"rope_theta\": 10000.0,"
     " \"tie_word_embeddings\": false, \"bos_token_id\": 1, \"eos_token_id\": 2}";
@@ -119,7 +134,7 @@ static inline void tiny_write_weights(const char *path, bool fused)
         for (size_t j = 0; j < elements; j++) {
             random = random * 1664525u + 1013904223u;
             float value = (float)(random >> 8) / (1 << 23) - 1; /* [-1, 1) */
-            value = norm ? 1 + 0.2f * value : 0.5f * value;
+            value = norm ? 1 + 0.2f * value : tiny_weight * value;
             fwrite(&value, sizeof value, 1, file);
         }
     }
@@ -149,18 +164,26 @@ static inline void tiny_model_remove(const char *directory)
     rmdir(directory);
 }
 
-/* Writes a checkpoint into a new directory, loads it on a device, and removes the files. */
-static inline phi3_status tiny_model_open(const char *config, const char *device,
-                                          phi3_model **model, phi3_error *error)
+/* Writes a checkpoint into a new directory, loads it, and removes the files. */
+static inline phi3_status tiny_model_open_with(const char *config,
+                                               const phi3_model_options *options,
+                                               phi3_model **model, phi3_error *error)
 {
     char directory[] = "/tmp/phi3-tiny-XXXXXX";
     if (mkdtemp(directory) == NULL)
         return PHI3_ERROR_IO;
     tiny_model_write(directory, config);
-    phi3_model_options options = {.device = device, .compute_dtype = "float32"};
-    phi3_status status = phi3_model_load(directory, &options, model, error);
+    phi3_status status = phi3_model_load(directory, options, model, error);
     tiny_model_remove(directory);
     return status;
+}
+
+/* On a device, in the exact mode. */
+static inline phi3_status tiny_model_open(const char *config, const char *device,
+                                          phi3_model **model, phi3_error *error)
+{
+    phi3_model_options options = {.device = device, .compute_dtype = "float32"};
+    return tiny_model_open_with(config, &options, model, error);
 }
 
 /* The same; NULL and a line on stderr when it fails. */

@@ -49,6 +49,7 @@ std::recursive_mutex lock;
 using guard = std::lock_guard<std::recursive_mutex>;
 
 std::set<cudaStream_t> streams;
+size_t n_graphs, n_graph_launches; /* that live; so far */
 std::set<cudaEvent_t> events;
 std::map<const char *, size_t> pinned;
 cudaError_t dead; /* what a kernel's failure left for all calls to come */
@@ -466,12 +467,15 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
     recorder = nullptr;
     if (stream->spoiled)
         return report(cudaErrorStreamCaptureInvalidated);
+    n_graphs++;
     *graph = made.release();
     return report(cudaSuccess);
 }
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long)
 {
+    guard hold(lock);
+    n_graphs++;
     *exec = new CUgraphExec_st{graph->steps};
     return report(cudaSuccess);
 }
@@ -480,6 +484,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 {
     guard hold(lock);
     stream = resolve(stream);
+    n_graph_launches++;
     for (const step &s : exec->steps)
         add(stream, s);
     return report(cudaSuccess);
@@ -487,12 +492,45 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph)
 {
+    guard hold(lock);
+    n_graphs--;
     delete graph;
     return report(cudaSuccess);
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 {
+    guard hold(lock);
+    n_graphs--;
     delete exec;
     return report(cudaSuccess);
+}
+
+/* ---- For tests that only know the library ------------------------------------------------------------ */
+
+size_t emulator_device_bytes()
+{
+    guard hold(lock);
+    size_t used = 0;
+    for (int device = 0; device < emulator::device_count(); device++)
+        used += emulator::device_total() - emulator::device_available(device);
+    return used;
+}
+
+size_t emulator_objects()
+{
+    guard hold(lock);
+    return events.size() + pinned.size() + n_graphs;
+}
+
+size_t emulator_graph_launches()
+{
+    guard hold(lock);
+    return n_graph_launches;
+}
+
+void emulator_fail(const char *words)
+{
+    guard hold(lock);
+    die(cudaErrorLaunchFailure, words);
 }

@@ -134,4 +134,18 @@ void enqueue_kernel(cudaStream_t stream, dim3 grid, dim3 block, size_t shared, v
 
 } // namespace emulator
 
+/* ---- For tests that only know the library ------------------------------------------------------------ */
+
+extern "C" {
+
+/* What is in use: memory of all cards, and pinned memory, events and graphs, counted. */
+size_t emulator_device_bytes();
+size_t emulator_objects();
+
+size_t emulator_graph_launches();
+
+/* From now on the cards are as after a kernel that failed with these words. */
+void emulator_fail(const char *words);
+}
+
 #endif
