@@ -33,21 +33,33 @@ static bool find_file(char *path, size_t size)
     return access(path, R_OK) == 0;
 }
 
+/* Most often it is cuBLAS that is not there. */
+static void explain(const char *failure)
+{
+    if (strstr(failure, "libcublas") != NULL)
+        snprintf(reason, sizeof reason,
+                 "cuBLAS 13 was not found: pip install \"nvidia-cublas==13.0.*\" (%.160s)",
+                 failure);
+    else
+        snprintf(reason, sizeof reason, "the CUDA backend cannot be opened: %s", failure);
+}
+
 static void open_library(void)
 {
     char path[4096];
     if (!find_file(path, sizeof path)) {
-        snprintf(reason, sizeof reason, "this build of phi3 has no CUDA backend");
+        snprintf(reason, sizeof reason,
+                 "this phi3 was built without its CUDA backend: that takes nvcc 13 and cuBLAS");
         return;
     }
     void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (library == NULL) {
-        snprintf(reason, sizeof reason, "the CUDA backend cannot be opened: %s", dlerror());
+        explain(dlerror());
         return;
     }
     *(void **)&get_backend = dlsym(library, "phi3_cuda_backend");
     if (get_backend == NULL)
-        snprintf(reason, sizeof reason, "%.200s is not a CUDA backend of phi3", path);
+        snprintf(reason, sizeof reason, "%.200s is no CUDA backend of phi3", path);
 }
 
 const phi3_backend *phi3_cuda_library(int device, const char **detail)

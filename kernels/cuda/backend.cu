@@ -10,34 +10,6 @@
 
 #include "cuda.h"
 
-/* Also without a context on the device, which would take its memory. */
-static bool is_available(int device, char *detail, size_t size)
-{
-    int n_devices = 0;
-    cudaError_t failed = cudaGetDeviceCount(&n_devices);
-    if (failed == cudaSuccess && n_devices == 0)
-        failed = cudaErrorNoDevice;
-    if (failed != cudaSuccess) {
-        (void)cudaGetLastError();
-        snprintf(detail, size, "CUDA does not run here: %s", cudaGetErrorString(failed));
-        return false;
-    }
-    cudaDeviceProp properties;
-    failed = cudaGetDeviceProperties(&properties, device);
-    if (failed != cudaSuccess) {
-        snprintf(detail, size, "CUDA device %d: %s", device, cudaGetErrorString(failed));
-        return false;
-    }
-    if (properties.major < 8) {
-        snprintf(detail, size, "%s has compute capability %d.%d; 8.0 is needed", properties.name,
-                 properties.major, properties.minor);
-        return false;
-    }
-    snprintf(detail, size, "%s, compute capability %d.%d, %zu MiB", properties.name,
-             properties.major, properties.minor, properties.totalGlobalMem >> 20);
-    return true;
-}
-
 static bool memory(size_t *available, size_t *total)
 {
     if (cudaMemGetInfo(available, total) == cudaSuccess)
@@ -116,7 +88,7 @@ template <int device, typename R, typename... A, R (*function)(A...)> struct on<
 
 template <int device> static bool available(char *detail, size_t size)
 {
-    return is_available(device, detail, size);
+    return phi3_cuda_available(device, detail, size);
 }
 
 /* Ops need no device to be set: they follow the begin of their batch, in its thread. */

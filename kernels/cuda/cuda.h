@@ -31,6 +31,9 @@ phi3_status phi3_cuda_begin(phi3_exec *exec, phi3_batch *batch, bool *replayed);
 phi3_status phi3_cuda_end(phi3_exec *exec, phi3_status status);
 void phi3_cuda_exec_free(phi3_exec *exec);
 
+/* available.cu */
+bool phi3_cuda_available(int device, char *detail, size_t size);
+
 /* matrix.cu */
 size_t phi3_cuda_matrix_bytes(const phi3_tensor *parts, size_t n_parts, phi3_compute compute);
 phi3_status phi3_cuda_matrix_create(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,

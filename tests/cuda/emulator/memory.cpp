@@ -17,6 +17,13 @@
 
 namespace emulator
 {
+
+size_t number_of_environment(const char *name, size_t otherwise)
+{
+    const char *chosen = getenv(name);
+    return chosen == nullptr || *chosen == '\0' ? otherwise : strtoull(chosen, nullptr, 10);
+}
+
 namespace
 {
 
@@ -27,12 +34,6 @@ struct card {
     size_t size;
     std::map<char *, size_t> allocations; /* address and exact size */
 };
-
-size_t number_of_environment(const char *name, size_t otherwise)
-{
-    const char *chosen = getenv(name);
-    return chosen == nullptr || *chosen == '\0' ? otherwise : strtoull(chosen, nullptr, 10);
-}
 
 /* Whole pages, so that protection covers nothing else. */
 card make_card(size_t size)

@@ -13,6 +13,8 @@
 namespace emulator
 {
 
+size_t number_of_environment(const char *name, size_t otherwise);
+
 int device_count();
 size_t device_total();
 size_t device_available(int device);

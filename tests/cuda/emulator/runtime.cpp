@@ -221,6 +221,12 @@ const char *cudaGetErrorString(cudaError_t error)
 
 /* ---- Devices ----------------------------------------------------------------------------------------- */
 
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    *version = (int)emulator::number_of_environment("EMULATOR_DRIVER", CUDART_VERSION);
+    return report(cudaSuccess);
+}
+
 cudaError_t cudaGetDeviceCount(int *count)
 {
     *count = emulator::device_count();
@@ -231,7 +237,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
 {
     if (device < 0 || device >= emulator::device_count())
         return report(cudaErrorInvalidDevice);
-    *properties = {"the emulator", 8, 0, 2, emulator::device_total()};
+    int capability = (int)emulator::number_of_environment("EMULATOR_CAPABILITY", 80);
+    *properties = {"the emulator", capability / 10, capability % 10, 2, emulator::device_total()};
     return report(cudaSuccess);
 }
 

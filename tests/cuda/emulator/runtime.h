@@ -43,6 +43,10 @@ struct cudaDeviceProp {
     size_t totalGlobalMem;
 };
 
+#define CUDART_VERSION 13000
+
+/* $EMULATOR_DRIVER, by default as new as the runtime; 0: there is none. */
+cudaError_t cudaDriverGetVersion(int *version);
 cudaError_t cudaGetDeviceCount(int *count);
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device);
 cudaError_t cudaSetDevice(int device);
