@@ -57,7 +57,9 @@ struct bfloat16_weights {
 /* ---- Whole pieces of 16 bytes ---------------------------------------------------------------------- */
 
 template <typename Weights, int N_X, int ROWS>
-static __global__ void __launch_bounds__(THREADS, 4) multiply_floats(phi3_product p)
+static __global__ void __launch_bounds__(THREADS, N_X == 1  ? 5
+                                                  : N_X < 8 ? 4
+                                                            : 3) multiply_floats(phi3_product p)
 {
     constexpr int TURNS = N_X > 2 ? 1 : 4, STEP = TURNS * PHI3_WARP;
     int first = (blockIdx.x * N_WARPS + threadIdx.x / PHI3_WARP) * ROWS;

@@ -9,10 +9,6 @@
 #include "blas.h"
 #include "products.h"
 
-/* Up to so many rows of x go to our own kernels: in 8 bits, and in float32, whose products the
- * tensor cores do sooner. */
-static const size_t FEW_ROWS = 16, FEW_FLOAT_ROWS = 8;
-
 /* Expanded weights at a time: what the L2 cache of a large card holds, so that cuBLAS finds them
  * there, and enough rows for all of its multiprocessors. */
 static const size_t PANEL_BYTES = (size_t)48 << 20;
@@ -34,7 +30,7 @@ static bool uses_int8(const phi3_matrix *matrix, const phi3_device_part *part)
 
 static bool are_few(const phi3_matrix *matrix, const phi3_device_part *part, size_t n_rows)
 {
-    return n_rows <= (uses_int8(matrix, part) ? FEW_ROWS : FEW_FLOAT_ROWS);
+    return n_rows <= (uses_int8(matrix, part) ? PHI3_FEW_INT8_ROWS : PHI3_FEW_ROWS);
 }
 
 /* ---- Scratch ----------------------------------------------------------------------------------- */
@@ -103,7 +99,7 @@ size_t phi3_cuda_matrix_scratch(const phi3_matrix *matrix, size_t n_rows, int n_
 {
     (void)n_threads;
     size_t most = 0;
-    const size_t counts[] = {n_rows, FEW_ROWS, FEW_FLOAT_ROWS};
+    const size_t counts[] = {n_rows, PHI3_FEW_INT8_ROWS, PHI3_FEW_ROWS};
     for (size_t count : counts) {
         scratch_layout layout = layout_of(matrix, count < n_rows ? count : n_rows);
         size_t size = layout.int8 + layout.bfloat16 + layout.panel;

@@ -21,6 +21,10 @@ struct phi3_matrix {
     phi3_device_part parts[]; /* one below the other */
 };
 
+/* Up to so many rows of x go to our own kernels: whatever the weights are, and those in 8 bits. cuBLAS
+ * gets the others. */
+static const size_t PHI3_FEW_ROWS = 8, PHI3_FEW_INT8_ROWS = 16;
+
 /* Expands `count` rows of a part, from row `first`, to float32 or bfloat16: out [count][n_columns]. */
 void phi3_cuda_expand(const phi3_device_part *part, size_t first, size_t count, size_t n_columns,
                       phi3_dtype to, void *out);

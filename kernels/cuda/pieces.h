@@ -252,14 +252,14 @@ struct phi3_q4_k { /* codes; d, dmin and scales */
         unsigned lows = (unsigned)packed.words[1], mins = (unsigned)packed.words[2];
         unsigned rest = (unsigned)packed.words[3];
         int shift = piece / 2 % 2 * 16;
-        unsigned two_scales, two_mins; /* in the low two bytes */
-        if (piece < 4) {
-            two_scales = lows >> shift & 0x3f3f;
-            two_mins = mins >> shift & 0x3f3f;
-        } else {
-            two_scales = (rest >> shift & 0x0f0f) | (lows >> shift & 0xc0c0) >> 2;
-            two_mins = (rest >> (shift + 4) & 0x0f0f) | (mins >> shift & 0xc0c0) >> 2;
-        }
+        /* Of the last four, the low bits stand in the last word, the high bits above the first
+         * four's six. No branch: lanes of a warp have all eight. */
+        bool last = piece >= 4;
+        unsigned mask = last ? 0x0f0f : 0x3f3f, above = last ? 0xc0c0 : 0;
+        unsigned two_scales = /* in the low two bytes */
+            ((last ? rest : lows) >> shift & mask) | (lows >> shift & above) >> 2;
+        unsigned two_mins =
+            ((last ? rest >> 4 : mins) >> shift & mask) | (mins >> shift & above) >> 2;
         float d = phi3_low_half((unsigned)packed.words[0]);
         float dmin = phi3_high_half((unsigned)packed.words[0]);
         scale[0] = d * (float)(two_scales & 63), scale[1] = d * (float)(two_scales >> 8);
