@@ -1,6 +1,7 @@
 """Builds phi3._phi3 by calling CMake: configure, build, install the component `python`.
 
-How to build is written in CMakeLists.txt.
+How to build is written in CMakeLists.txt. The environment may choose: PHI3_CUDA=on|off (auto: the CUDA
+backend is built where nvcc and cuBLAS are found) and CMAKE_ARGS, for anything else.
 """
 
 import os
@@ -21,6 +22,7 @@ class CMakeBuild(build_ext):
             *["--fresh", "-S", ROOT, "-B", self.build_temp, "-G", "Ninja"],
             *["-DPHI3_PYTHON=ON", "-DPHI3_TESTS=OFF"],
             f"-DPHI3_PYTHON_EXECUTABLE={sys.executable}",
+            f"-DPHI3_CUDA={os.environ.get('PHI3_CUDA', 'auto')}",
             *os.environ.get("CMAKE_ARGS", "").split(),
         )
         cmake("--build", self.build_temp, "--target", "phi3_python")

@@ -7,6 +7,12 @@ prefix=$(mktemp -d)
 trap 'rm -rf "$prefix"' EXIT
 cmake=$(sed -n 's/^CMAKE_COMMAND:INTERNAL=//p' "$1/CMakeCache.txt")
 "$cmake" --install "$1" --prefix "$prefix" --component library >/dev/null
+# The CUDA backend is installed when nvcc has built it; the tests' emulated one never is.
+kind=$(sed -n 's/^PHI3_CUDA:STRING=//p' "$1/CMakeCache.txt")
+if [ "$kind" = emulated ] && find "$prefix" -name 'libphi3_cuda*' | grep .; then
+    echo "the emulated CUDA backend was installed" >&2
+    exit 1
+fi
 PKG_CONFIG_PATH=$(dirname "$(find "$prefix" -name phi3.pc)")
 export PKG_CONFIG_PATH
 libdir=$(pkg-config --variable=libdir phi3)

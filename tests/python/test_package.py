@@ -97,6 +97,11 @@ def test_the_installed_package_is_small():
     assert size < 80e6
 
 
+def test_the_packaged_cuda_backend_is_not_the_emulated_one():
+    backend = Path(_phi3.__file__).parent / "libphi3_cuda.so"
+    assert not backend.exists() or b"EMULATOR_ORDER" not in backend.read_bytes()
+
+
 def test_importing_leaves_the_environment_alone():
     code = (
         "import os; before = dict(os.environ); from phi3 import info; print(before == os.environ)"
