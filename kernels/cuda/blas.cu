@@ -2,8 +2,9 @@
  * blas.cu - cuBLAS and its handles.
  *
  * A handle belongs to one device and may serve one thread at a time, and is dear to make: idle ones
- * wait in a short list. Each has a workspace of its own, so that a product allocates nothing (it may
- * be captured into a graph) and streams do not share one (its sums are the same every time).
+ * wait in a short list. Each has a workspace of its own, so that a product allocates nothing. Who
+ * takes a handle waits on the device for its last product, which may be another stream's: no two
+ * products share a workspace, and sums are the same every time.
  */
 #include "blas.h"
 
@@ -17,6 +18,7 @@ static const size_t WORKSPACE_BYTES = (size_t)32 << 20;
 typedef struct blas_handle {
     cublasHandle_t cublas;
     void *workspace;
+    cudaEvent_t used; /* by its last product */
     int device;
 } blas_handle;
 
@@ -28,6 +30,8 @@ static void destroy(const blas_handle *handle)
 {
     if (handle->cublas != NULL)
         cublasDestroy(handle->cublas);
+    if (handle->used != NULL)
+        cudaEventDestroy(handle->used);
     if (handle->workspace != NULL)
         cudaFree(handle->workspace);
 }
@@ -54,9 +58,10 @@ static bool take_handle(blas_handle *handle)
         return false;
     if (take_idle(device, handle))
         return true;
-    *handle = {NULL, NULL, device};
+    *handle = {NULL, NULL, NULL, device};
     if (cublasCreate(&handle->cublas) == CUBLAS_STATUS_SUCCESS &&
-        cudaMalloc(&handle->workspace, WORKSPACE_BYTES) == cudaSuccess)
+        cudaMalloc(&handle->workspace, WORKSPACE_BYTES) == cudaSuccess &&
+        cudaEventCreateWithFlags(&handle->used, cudaEventDisableTiming) == cudaSuccess)
         return true;
     destroy(handle);
     return false;
@@ -84,6 +89,7 @@ phi3_status phi3_cuda_gemm(phi3_operand operand, const void *w, size_t n_out, co
     cublasComputeType_t compute =
         operand == PHI3_OPERAND_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     const float one = 1, zero = 0;
+    cudaError_t ordered = cudaStreamWaitEvent(PHI3_STREAM, handle.used, 0);
     /* Setting the stream takes the workspace away. */
     cublasStatus_t status = cublasSetStream(handle.cublas, PHI3_STREAM);
     if (status == CUBLAS_STATUS_SUCCESS)
@@ -93,6 +99,10 @@ phi3_status phi3_cuda_gemm(phi3_operand operand, const void *w, size_t n_out, co
             cublasGemmEx(handle.cublas, CUBLAS_OP_T, CUBLAS_OP_N, (int)n_out, (int)n_rows,
                          (int)n_columns, &one, w, type, (int)n_columns, x, type, (int)n_columns,
                          &zero, y, CUDA_R_32F, (int)y_stride, compute, CUBLAS_GEMM_DEFAULT);
+    if (ordered == cudaSuccess)
+        ordered = cudaEventRecord(handle.used, PHI3_STREAM);
     give_back(&handle);
-    return status == CUBLAS_STATUS_SUCCESS ? PHI3_OK : PHI3_ERROR_DEVICE;
+    if (status != CUBLAS_STATUS_SUCCESS)
+        return PHI3_ERROR_DEVICE;
+    return phi3_cuda_status(ordered);
 }

@@ -2,12 +2,14 @@
  * matrix.cu - weights on their way into device memory.
  *
  * In: stored rows in host memory. Out: planes (planes.h). Rows are taken apart on the host, a few
- * megabytes at a time, and copied.
+ * megabytes at a time, while the last ones are copied.
  */
 #include "matrix.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+#include "upload.h"
 
 extern "C" {
 #include "kernels/matrix_parts.h"
@@ -48,7 +50,7 @@ static const phi3_field *fields_of(phi3_dtype dtype)
 
 /* ---- Upload ------------------------------------------------------------------------------------------ */
 
-enum { STAGING_BYTES = 4 << 20, PLANE_ALIGNMENT = 256 };
+enum { PLANE_ALIGNMENT = 256 };
 
 static size_t plane_bytes(const phi3_tensor *part, const phi3_field *field)
 {
@@ -73,20 +75,21 @@ static void gather_field(const uint8_t *blocks, size_t block_bytes, phi3_field f
         memcpy(out + b * field.size, blocks + b * block_bytes + field.offset, field.size);
 }
 
-static phi3_status upload_plane(const phi3_tensor *part, phi3_field field, uint8_t *staging,
+static phi3_status upload_plane(const phi3_tensor *part, phi3_field field, phi3_upload *upload,
                                 uint8_t *plane)
 {
     const phi3_dtype_info *traits = phi3_dtype_traits(part->dtype);
     size_t n_blocks = part->n_rows * (part->n_columns / traits->block_size);
-    size_t at_once = STAGING_BYTES / field.size;
+    size_t at_once = PHI3_STAGING_BYTES / field.size;
     const uint8_t *from = (const uint8_t *)part->data;
     for (size_t first = 0; first < n_blocks; first += at_once) {
         size_t count = n_blocks - first < at_once ? n_blocks - first : at_once;
+        uint8_t *staging = phi3_upload_buffer(upload);
+        if (staging == NULL)
+            return PHI3_ERROR_DEVICE;
         gather_field(from + first * traits->block_bytes, traits->block_bytes, field, count,
                      staging);
-        if (cudaMemcpy(plane + first * field.size, staging, count * field.size,
-                       cudaMemcpyHostToDevice) != cudaSuccess)
-            return PHI3_ERROR_DEVICE;
+        PHI3_TRY(phi3_upload_send(upload, plane + first * field.size, count * field.size));
     }
     return PHI3_OK;
 }
@@ -120,7 +123,7 @@ size_t phi3_cuda_matrix_bytes(const phi3_tensor *parts, size_t n_parts, phi3_com
     return size;
 }
 
-static phi3_status upload_part(const phi3_tensor *part, uint8_t *staging, phi3_device_part *to,
+static phi3_status upload_part(const phi3_tensor *part, phi3_upload *upload, phi3_device_part *to,
                                phi3_error *error)
 {
     const phi3_field *fields = fields_of(part->dtype);
@@ -134,12 +137,29 @@ static phi3_status upload_part(const phi3_tensor *part, uint8_t *staging, phi3_d
     to->planes.n_blocks = (int)(part->n_columns / phi3_dtype_traits(part->dtype)->block_size);
     uint8_t *plane = (uint8_t *)to->memory;
     for (int f = 0; f < PHI3_MAX_PLANES && fields[f].size > 0; f++) {
-        if (upload_plane(part, fields[f], staging, plane) != PHI3_OK)
+        if (upload_plane(part, fields[f], upload, plane) != PHI3_OK)
             return phi3_fail(error, PHI3_ERROR_DEVICE, "weights could not be sent to the device");
         to->planes.plane[f] = plane;
         plane += aligned(plane_bytes(part, &fields[f]));
     }
     return PHI3_OK;
+}
+
+static phi3_status upload_parts(const phi3_tensor *parts, size_t n_parts, phi3_matrix *to,
+                                phi3_error *error)
+{
+    phi3_upload upload;
+    phi3_status status = phi3_upload_begin(&upload);
+    if (status != PHI3_OK)
+        return phi3_fail(error, status, "there is no pinned memory to send weights from");
+    for (size_t p = 0; p < n_parts && status == PHI3_OK; p++) {
+        to->n_parts = p + 1;
+        status = upload_part(&parts[p], &upload, &to->parts[p], error);
+    }
+    phi3_status finished = phi3_upload_end(&upload);
+    if (status == PHI3_OK && finished != PHI3_OK)
+        return phi3_fail(error, finished, "weights could not be sent to the device");
+    return status;
 }
 
 phi3_status phi3_cuda_matrix_create(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,
@@ -149,15 +169,9 @@ phi3_status phi3_cuda_matrix_create(const phi3_tensor *parts, size_t n_parts, ph
     size_t n_rows = 0;
     PHI3_TRY(phi3_parts_check(parts, n_parts, &n_rows, error));
     phi3_matrix *made = (phi3_matrix *)calloc(1, sizeof *made + n_parts * sizeof(phi3_device_part));
-    uint8_t *staging = (uint8_t *)malloc(STAGING_BYTES);
-    phi3_status status = PHI3_OK;
-    if (made == NULL || staging == NULL)
-        status = phi3_fail_memory(error, "a weight matrix");
-    for (size_t p = 0; p < n_parts && status == PHI3_OK; p++) {
-        made->n_parts = p + 1;
-        status = upload_part(&parts[p], staging, &made->parts[p], error);
-    }
-    free(staging);
+    if (made == NULL)
+        return phi3_fail_memory(error, "a weight matrix");
+    phi3_status status = upload_parts(parts, n_parts, made, error);
     if (status != PHI3_OK) {
         phi3_cuda_matrix_free(made);
         return status;
