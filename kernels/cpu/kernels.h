@@ -31,18 +31,18 @@ typedef struct phi3_float_rows {
     size_t n_rows;
 } phi3_float_rows;
 
-/* One unit of attention: the query heads that share a kv head, in consecutive rows of one span. */
+/* One unit of attention: the query heads that share some kv heads, in consecutive rows of a span. */
 typedef struct phi3_attention_unit {
     const phi3_kv_span *span;
-    size_t kv_head;
-    size_t first; /* row of the span */
+    size_t kv_head, n_kv_heads; /* the first of them, how many */
+    size_t first;               /* row of the span */
     size_t n_rows;
 } phi3_attention_unit;
 
 /*
  * What a unit's query vectors have seen so far: for each, the sum of the weighted values, the sum of
- * the weights, and the highest score, to which weights are relative. Query vector q belongs to row
- * q / group of the unit and to query head q % group of its kv head.
+ * the weights, and the highest score, to which weights are relative. They stand by kv head, by row,
+ * and then by query head.
  */
 typedef struct phi3_attention_sums {
     float *values;  /* [n_queries][PHI3_ATTENTION_WIDTH(head_dim)] */
@@ -60,6 +60,14 @@ static inline size_t phi3_first_seen(const phi3_attention *attention, size_t pos
     return window && position >= window ? position - window + 1 : 0;
 }
 
+/* Whether sums of so many rows and columns are stored past the caches. A larger y is not in them any
+ * more when it is read; its columns, whose lines share a set, would only drive out the weights. 3 %
+ * of a prefill on Zen 5. */
+static inline bool phi3_goes_past_caches(size_t n_rows, size_t n_columns)
+{
+    return n_rows * n_columns * sizeof(float) > 4 << 20;
+}
+
 typedef struct phi3_cpu_kernels {
     /* As phi3_dequantize_row, to the bit. */
     void (*dequantize_row)(phi3_dtype dtype, const void *row, size_t n_columns, float *out);
@@ -74,10 +82,10 @@ typedef struct phi3_cpu_kernels {
     /* The product by the weights' format; NULL for formats that are not packed. */
     phi3_panel_product *panel_product[PHI3_DTYPE_LIMIT];
 
-    /* Its sums to where they belong: y[r][o] = sums[r][o]; straight to memory when that may be.
-     *     sums [n_rows][PHI3_PANEL_ROWS], y [n_rows][n_out] with rows y_stride apart */
-    void (*spread_sums)(const float *sums, size_t n_rows, size_t n_out, bool past_caches, float *y,
-                        size_t y_stride);
+    /* Sums to where they belong: y[r][o] = sums[r][o]; straight to memory when that may be.
+     *     sums, y [n_rows][n_out] with rows sums_stride and y_stride apart */
+    void (*spread_sums)(const float *sums, size_t sums_stride, size_t n_rows, size_t n_out,
+                        bool past_caches, float *y, size_t y_stride);
 
     /* y[r][o] = x[r] . w[o], for a few rows of x. x of F32: in float32, w of any dtype. x of BF16,
      * only at PHI3_ISA_AVX512_BF16: w of BF16.

@@ -5,14 +5,14 @@
  * weight rows; each is computed by one thread, into its columns of y. The result does not depend on
  * the number of threads.
  */
+#include <stdatomic.h>
+
+#include "core/base/error.h"
 #include "cpu.h"
 #include "linear_float.h"
+#include "linear_onednn.h"
 #include "matrix.h"
 #include "parallel.h"
-
-/* A larger y is not in the caches any more when it is read; its columns, whose lines share a set,
- * would only drive out the weights. 3 % of a prefill on Zen 5. */
-enum { MAX_CACHED = 4 << 20 };
 
 typedef struct job {
     const phi3_cpu_kernels *kernels;
@@ -23,6 +23,8 @@ typedef struct job {
     phi3_int8_block *int8; /* x in 8 bits, when some part asks for it; see int8_run */
     phi3_float_x bfloat16; /* x as products of bfloat16 and of float32 read it, the same */
     phi3_float_x float32;
+    phi3_onednn_x onednn;  /* and as oneDNN does */
+    atomic_bool *failed;   /* oneDNN ran out of memory */
     size_t chunk_rows;     /* weight rows of a chunk, in whole panels */
     char *threads_scratch; /* [n_threads][thread_size] */
     size_t thread_size;
@@ -30,6 +32,8 @@ typedef struct job {
 
 /* Consecutive rows of one part. */
 typedef struct chunk {
+    const phi3_tensor *part;
+    size_t first;          /* row of the part */
     phi3_tensor rows;      /* as they are stored */
     const uint8_t *panels; /* the same rows packed, when they are */
     phi3_way way;
@@ -59,7 +63,7 @@ static void multiply_int8(const job *j, const chunk *c, float *sums)
     size_t panel_bytes = phi3_panel_bytes(c->rows.dtype, c->rows.n_columns);
     phi3_panel_product *product = j->kernels->panel_product[c->rows.dtype];
     size_t stride = j->matrix->n_rows;
-    bool past_caches = j->n_rows * stride * sizeof *sums > MAX_CACHED;
+    bool past_caches = phi3_goes_past_caches(j->n_rows, stride);
     for (size_t r = 0; r < j->n_rows; r += PHI3_INT8_ROWS) {
         int8_run run = int8_run_at(j, r);
         for (size_t o = 0; o < c->rows.n_rows; o += PHI3_PANEL_ROWS) {
@@ -67,19 +71,31 @@ static void multiply_int8(const job *j, const chunk *c, float *sums)
             size_t n_out = left < PHI3_PANEL_ROWS ? left : PHI3_PANEL_ROWS;
             product(c->panels + o / PHI3_PANEL_ROWS * panel_bytes, n_blocks, run.blocks, run.n_rows,
                     sums);
-            j->kernels->spread_sums(sums, run.n_rows, n_out, past_caches, c->y + r * stride + o,
-                                    stride);
+            j->kernels->spread_sums(sums, PHI3_PANEL_ROWS, run.n_rows, n_out, past_caches,
+                                    c->y + r * stride + o, stride);
         }
     }
 }
 
 static void multiply_chunk(const job *j, const chunk *c, void *scratch)
 {
-    if (c->way == PHI3_WAY_INT8)
+    size_t stride = j->matrix->n_rows;
+    switch (c->way) {
+    case PHI3_WAY_INT8:
         multiply_int8(j, c, scratch);
-    else
-        phi3_float_multiply(c->way == PHI3_WAY_BFLOAT16 ? &j->bfloat16 : &j->float32, &c->rows,
-                            scratch, c->y, j->matrix->n_rows);
+        break;
+    case PHI3_WAY_ONEDNN:
+        if (!phi3_onednn_multiply(&j->onednn, c->part, c->first, c->rows.n_rows, scratch, c->y,
+                                  stride))
+            atomic_store(j->failed, true);
+        break;
+    case PHI3_WAY_BFLOAT16:
+        phi3_float_multiply(&j->bfloat16, &c->rows, scratch, c->y, stride);
+        break;
+    case PHI3_WAY_FLOAT32:
+        phi3_float_multiply(&j->float32, &c->rows, scratch, c->y, stride);
+        break;
+    }
 }
 
 /* ---- Cutting into chunks --------------------------------------------------------------------- */
@@ -108,8 +124,10 @@ static chunk chunk_at(const job *j, size_t index)
     const uint8_t *panels = j->matrix->panels[p];
     size_t first = index * j->chunk_rows, left = part->n_rows - first;
     chunk c = {
+        .part = part,
+        .first = first,
         .rows = *part,
-        .way = phi3_matrix_way(j->matrix, p),
+        .way = phi3_matrix_way(j->matrix, p, j->n_rows),
         .y = j->y + first_column + first,
     };
     c.rows.data =
@@ -134,17 +152,20 @@ static void quantize_row(void *context, size_t row, int thread)
 }
 
 /* Converts the activations as far as some part needs it. */
-static void convert_activations(job *j, int n_threads)
+static phi3_status convert_activations(job *j, int n_threads)
 {
-    bool needed[3] = {false}; /* by way */
+    bool needed[PHI3_WAYS] = {false};
     for (size_t p = 0; p < j->matrix->n_parts; p++)
-        needed[phi3_matrix_way(j->matrix, p)] = true;
+        needed[phi3_matrix_way(j->matrix, p, j->n_rows)] = true;
     if (needed[PHI3_WAY_INT8])
         phi3_parallel(j->n_rows > 8 ? n_threads : 1, j->n_rows, quantize_row, j);
     if (needed[PHI3_WAY_BFLOAT16])
         phi3_float_x_convert(&j->bfloat16, n_threads);
     if (needed[PHI3_WAY_FLOAT32])
         phi3_float_x_convert(&j->float32, n_threads);
+    if (needed[PHI3_WAY_ONEDNN])
+        return phi3_onednn_x_prepare(&j->onednn, n_threads);
+    return PHI3_OK;
 }
 
 static void multiply_chunk_at(void *context, size_t index, int thread)
@@ -154,11 +175,15 @@ static void multiply_chunk_at(void *context, size_t index, int thread)
     multiply_chunk(j, &c, j->threads_scratch + (size_t)thread * j->thread_size);
 }
 
-/* Eight chunks or so for each thread, in whole panels. */
-static size_t chunk_rows(size_t n_rows, int n_threads)
+/* Eight chunks or so for each thread, in whole panels; in whole tiles where oneDNN multiplies. */
+static size_t chunk_rows(const phi3_matrix *matrix, size_t n_rows, int n_threads)
 {
-    size_t rows = n_rows / (8 * (size_t)n_threads) / PHI3_PANEL_ROWS * PHI3_PANEL_ROWS;
-    return rows < PHI3_PANEL_ROWS ? PHI3_PANEL_ROWS : rows;
+    size_t unit = PHI3_PANEL_ROWS;
+    for (size_t p = 0; p < matrix->n_parts; p++)
+        if (phi3_matrix_way(matrix, p, n_rows) == PHI3_WAY_ONEDNN)
+            unit = PHI3_ONEDNN_TILE;
+    size_t rows = matrix->n_rows / (8 * (size_t)n_threads) / unit * unit;
+    return rows < unit ? unit : rows;
 }
 
 phi3_status phi3_cpu_linear(const phi3_exec *exec, const phi3_matrix *weight, const float *x,
@@ -168,20 +193,27 @@ phi3_status phi3_cpu_linear(const phi3_exec *exec, const phi3_matrix *weight, co
     char *scratch = exec->scratch;
     phi3_linear_layout layout = phi3_matrix_layout(weight, n_rows, n_threads);
     size_t n_columns = weight->n_columns;
+    atomic_bool failed = false;
     job j = {
         .kernels = phi3_cpu_kernels_current(),
         .matrix = weight,
         .x = x,
         .n_rows = n_rows,
         .y = y,
-        .int8 = (phi3_int8_block *)(void *)(scratch + layout.int8),
-        .bfloat16 = {x, n_rows, n_columns, true, scratch + layout.bfloat16},
-        .float32 = {x, n_rows, n_columns, false, scratch + layout.float32},
-        .chunk_rows = chunk_rows(weight->n_rows, n_threads),
+        .int8 = (phi3_int8_block *)(void *)(scratch + layout.converted[PHI3_WAY_INT8]),
+        .bfloat16 = {x, n_rows, n_columns, true, scratch + layout.converted[PHI3_WAY_BFLOAT16]},
+        .float32 = {x, n_rows, n_columns, false, scratch + layout.converted[PHI3_WAY_FLOAT32]},
+        .onednn = {.rows = x,
+                   .n_rows = n_rows,
+                   .n_columns = n_columns,
+                   .converted = (void *)(scratch + layout.converted[PHI3_WAY_ONEDNN])},
+        .failed = &failed,
+        .chunk_rows = chunk_rows(weight, n_rows, n_threads),
         .threads_scratch = scratch + layout.threads,
         .thread_size = layout.thread_size,
     };
-    convert_activations(&j, n_threads);
+    PHI3_TRY(convert_activations(&j, n_threads));
     phi3_parallel(n_threads, count_chunks(&j), multiply_chunk_at, &j);
-    return PHI3_OK;
+    phi3_onednn_x_finish(&j.onednn);
+    return failed ? PHI3_ERROR_OUT_OF_MEMORY : PHI3_OK;
 }

@@ -11,6 +11,7 @@
 #include "kernels/host_memory.h"
 #include "kernels/matrix_parts.h"
 #include "linear_float.h"
+#include "linear_onednn.h"
 #include "parallel.h"
 
 enum { CACHE_LINE = 64 };
@@ -134,13 +135,15 @@ void phi3_cpu_matrix_free(phi3_matrix *matrix)
 
 /* ---- Ways ------------------------------------------------------------------------------------ */
 
-phi3_way phi3_matrix_way(const phi3_matrix *matrix, size_t part)
+phi3_way phi3_matrix_way(const phi3_matrix *matrix, size_t part, size_t n_rows)
 {
     if (matrix->panels[part])
         return PHI3_WAY_INT8;
     bool rounded = matrix->compute == PHI3_COMPUTE_MIXED && matrix->parts[part].dtype == PHI3_BF16;
-    return rounded && phi3_isa_current() == PHI3_ISA_AVX512_BF16 ? PHI3_WAY_BFLOAT16
-                                                                 : PHI3_WAY_FLOAT32;
+    if (!rounded || phi3_isa_current() != PHI3_ISA_AVX512_BF16)
+        return PHI3_WAY_FLOAT32;
+    bool is_many = n_rows >= PHI3_ONEDNN_MIN_ROWS;
+    return is_many && phi3_onednn_takes(&matrix->parts[part]) ? PHI3_WAY_ONEDNN : PHI3_WAY_BFLOAT16;
 }
 
 /* ---- Scratch --------------------------------------------------------------------------------- */
@@ -155,29 +158,41 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
+/* What a way needs for n_rows rows, and for fewer. */
+static void scratch_of_way(phi3_way way, size_t n_rows, size_t n_columns, size_t *converted,
+                           size_t *thread_size)
+{
+    if (way == PHI3_WAY_INT8) {
+        size_t rows = n_rows < PHI3_INT8_ROWS ? n_rows : PHI3_INT8_ROWS;
+        *converted = lines(n_rows * (n_columns / 32) * sizeof(phi3_int8_block));
+        *thread_size = lines(rows * PHI3_PANEL_ROWS * sizeof(float));
+        return;
+    }
+    phi3_float_x x = {
+        .n_rows = n_rows, .n_columns = n_columns, .bfloat16 = way != PHI3_WAY_FLOAT32};
+    *converted = phi3_float_x_bytes(&x);
+    *thread_size = phi3_float_scratch_bytes(&x);
+    if (way == PHI3_WAY_ONEDNN) { /* fewer rows go the way of bfloat16 */
+        *converted = larger(*converted, phi3_onednn_x_bytes(n_rows, n_columns));
+        *thread_size = larger(*thread_size, phi3_onednn_scratch_bytes(n_rows));
+    }
+}
+
 phi3_linear_layout phi3_matrix_layout(const phi3_matrix *matrix, size_t n_rows, int n_threads)
 {
-    size_t converted[3] = {0}, thread_size = 0; /* by way */
+    size_t sizes[PHI3_WAYS] = {0};
+    phi3_linear_layout layout = {.thread_size = 0};
     for (size_t p = 0; p < matrix->n_parts; p++) {
-        phi3_way way = phi3_matrix_way(matrix, p);
-        if (way == PHI3_WAY_INT8) {
-            size_t rows = n_rows < PHI3_INT8_ROWS ? n_rows : PHI3_INT8_ROWS;
-            converted[way] = lines(n_rows * (matrix->n_columns / 32) * sizeof(phi3_int8_block));
-            thread_size = larger(thread_size, lines(rows * PHI3_PANEL_ROWS * sizeof(float)));
-        } else {
-            phi3_float_x x = {.n_rows = n_rows,
-                              .n_columns = matrix->n_columns,
-                              .bfloat16 = way == PHI3_WAY_BFLOAT16};
-            converted[way] = phi3_float_x_bytes(&x);
-            thread_size = larger(thread_size, phi3_float_scratch_bytes(&x));
-        }
+        size_t thread_size;
+        phi3_way way = phi3_matrix_way(matrix, p, n_rows);
+        scratch_of_way(way, n_rows, matrix->n_columns, &sizes[way], &thread_size);
+        layout.thread_size = larger(layout.thread_size, thread_size);
     }
-    phi3_linear_layout layout = {.int8 = 0};
-    layout.bfloat16 = layout.int8 + converted[PHI3_WAY_INT8];
-    layout.float32 = layout.bfloat16 + converted[PHI3_WAY_BFLOAT16];
-    layout.threads = layout.float32 + converted[PHI3_WAY_FLOAT32];
-    layout.thread_size = thread_size;
-    layout.total = layout.threads + (size_t)n_threads * thread_size;
+    for (int way = 0; way < PHI3_WAYS; way++) {
+        layout.converted[way] = layout.threads;
+        layout.threads += sizes[way];
+    }
+    layout.total = layout.threads + (size_t)n_threads * layout.thread_size;
     return layout;
 }
 

@@ -4,12 +4,13 @@
  * The way depends on a part's format and on what the CPU has:
  *   - quantised: our integer kernels, from packed panels (packed.h), with the activations quantised
  *     to 8 bits;
- *   - bfloat16: products of bfloat16, where the CPU has them;
- *   - else (float16, which has 3 bits more than bfloat16, too), and with PHI3_COMPUTE_FLOAT32: products of float32. Tiles of weights are expanded where
- *     they are quantised.
- * The latter two read the weights in place (linear_float.h). All rows go the same way, few or many:
- * a row's result does not depend on how many come with it, and a conversation that goes on from its
- * cache gives the tokens of one computed afresh.
+ *   - bfloat16: products of bfloat16, where the CPU has them: of many rows through oneDNN
+ *     (linear_onednn.h), else our own;
+ *   - else (float16, too, which has 3 bits more than bfloat16), and with PHI3_COMPUTE_FLOAT32:
+ *     products of float32. Tiles of weights are expanded where they are quantised.
+ * All but the first read the weights in place (linear_float.h). But for oneDNN's, which adds in an
+ * order of its own, a row's result does not depend on how many come with it: a conversation that
+ * goes on from its cache gives the tokens of one computed afresh.
  */
 #ifndef PHI3_CPU_MATRIX_H
 #define PHI3_CPU_MATRIX_H
@@ -27,10 +28,17 @@ struct phi3_matrix {
     phi3_tensor parts[]; /* one below the other */
 };
 
-typedef enum phi3_way { PHI3_WAY_INT8, PHI3_WAY_BFLOAT16, PHI3_WAY_FLOAT32 } phi3_way;
+typedef enum phi3_way {
+    PHI3_WAY_INT8,
+    PHI3_WAY_BFLOAT16,
+    PHI3_WAY_FLOAT32,
+    PHI3_WAY_ONEDNN
+} phi3_way;
 
-/* How part number `part` of the matrix is multiplied. */
-phi3_way phi3_matrix_way(const phi3_matrix *matrix, size_t part);
+enum { PHI3_WAYS = 4 };
+
+/* How part number `part` of the matrix is multiplied with n_rows rows of activations. */
+phi3_way phi3_matrix_way(const phi3_matrix *matrix, size_t part, size_t n_rows);
 
 /* Most rows of activations that go over a panel together. */
 enum { PHI3_INT8_ROWS = 48 };
@@ -38,10 +46,8 @@ enum { PHI3_INT8_ROWS = 48 };
 /* Where things stand in the scratch of a linear. Offsets and sizes in bytes; what no part needs takes
  * none. */
 typedef struct phi3_linear_layout {
-    size_t int8;     /* the activations in 8 bits */
-    size_t bfloat16; /* as products of bfloat16 read them */
-    size_t float32;  /* as products of float32 do */
-    size_t threads;  /* the first thread's own part */
+    size_t converted[PHI3_WAYS]; /* the activations as each way reads them */
+    size_t threads;              /* the first thread's own part */
     size_t thread_size;
     size_t total;
 } phi3_linear_layout;

@@ -29,11 +29,11 @@ static const double SECONDS = 0.2; /* for each number */
 typedef struct work {
     phi3_loop_body *body;
     size_t n_chunks;
-    const char *memory;                 /* [READ_BYTES] */
-    const phi3_onednn_product *product; /* or */
-    double (*loop)(size_t rounds);      /* or */
-    _Atomic uint32_t sink;              /* what was read comes to something */
-    _Atomic uint64_t operations;        /* or bytes, done so far */
+    const char *memory;              /* [READ_BYTES] */
+    const phi3_onednn_rate *product; /* or */
+    double (*loop)(size_t rounds);   /* or */
+    _Atomic uint32_t sink;           /* what was read comes to something */
+    _Atomic uint64_t operations;     /* or bytes, done so far */
 } work;
 
 static void read_chunk(void *context, size_t index, int thread)
@@ -44,14 +44,12 @@ static void read_chunk(void *context, size_t index, int thread)
     w->operations += READ_CHUNK;
 }
 
-#ifdef PHI3_ONEDNN
 static void multiply_chunk(void *context, size_t index, int thread)
 {
     (void)index;
     work *w = context;
-    w->operations += (uint64_t)phi3_onednn_product_run(w->product, thread);
+    w->operations += (uint64_t)phi3_onednn_rate_run(w->product, thread);
 }
-#endif
 
 static void loop_chunk(void *context, size_t index, int thread)
 {
@@ -105,24 +103,19 @@ static phi3_status measure_read(const phi3_run_options *options, int n_threads, 
 }
 
 static phi3_status measure_product(const phi3_run_options *options, int n_threads,
-                                   phi3_rate_type type, double *rate, phi3_error *error)
+                                   phi3_onednn_type type, double *rate, phi3_error *error)
 {
     *rate = 0;
-#ifdef PHI3_ONEDNN
-    phi3_onednn_product *product;
-    PHI3_TRY(phi3_onednn_product_create(type, n_threads, &product, error));
+    phi3_onednn_rate *product;
+    PHI3_TRY(phi3_onednn_rate_create(type, n_threads, &product, error));
     if (!product)
         return PHI3_OK;
     work w = {.body = multiply_chunk,
               .n_chunks = CHUNKS_PER_THREAD * (size_t)n_threads,
               .product = product};
     phi3_status status = measure(options, n_threads, &w, rate, error);
-    phi3_onednn_product_free(product);
+    phi3_onednn_rate_free(product);
     return status;
-#else
-    (void)options, (void)n_threads, (void)type, (void)error;
-    return PHI3_OK;
-#endif
 }
 
 static phi3_status measure_loop(const phi3_run_options *options, int n_threads,
@@ -150,9 +143,9 @@ phi3_status phi3_measure_peaks(const phi3_run_options *options, phi3_peaks *peak
     }
     PHI3_TRY(phi3_process_begin_work(error));
     PHI3_TRY(measure_read(o, n_threads, &peaks->read, error));
-    PHI3_TRY(measure_product(o, n_threads, PHI3_RATE_F32, &peaks->product_f32, error));
-    PHI3_TRY(measure_product(o, n_threads, PHI3_RATE_BF16, &peaks->product_bf16, error));
-    PHI3_TRY(measure_product(o, n_threads, PHI3_RATE_INT8, &peaks->product_int8, error));
+    PHI3_TRY(measure_product(o, n_threads, PHI3_ONEDNN_F32, &peaks->product_f32, error));
+    PHI3_TRY(measure_product(o, n_threads, PHI3_ONEDNN_BF16, &peaks->product_bf16, error));
+    PHI3_TRY(measure_product(o, n_threads, PHI3_ONEDNN_INT8, &peaks->product_int8, error));
     PHI3_TRY(measure_loop(o, n_threads, kernels->peak_float32, &peaks->units_f32, error));
     PHI3_TRY(measure_loop(o, n_threads, kernels->peak_bfloat16, &peaks->units_bf16, error));
     return measure_loop(o, n_threads, kernels->peak_int8, &peaks->units_int8, error);

@@ -15,8 +15,8 @@ bool ISA_NAME(phi3_quantize_weights)(phi3_dtype dtype, const float *row, size_t 
 /* int8.c */
 void ISA_NAME(phi3_quantize_activations)(const float *x, size_t n_blocks, size_t stride,
                                          phi3_int8_block *out);
-void ISA_NAME(phi3_spread_sums)(const float *sums, size_t n_rows, size_t n_out, bool past_caches,
-                                float *y, size_t y_stride);
+void ISA_NAME(phi3_spread_sums)(const float *sums, size_t sums_stride, size_t n_rows, size_t n_out,
+                                bool past_caches, float *y, size_t y_stride);
 phi3_panel_product ISA_NAME(phi3_product_q4_0), ISA_NAME(phi3_product_q4_1),
     ISA_NAME(phi3_product_q5_0), ISA_NAME(phi3_product_q5_1), ISA_NAME(phi3_product_q8_0),
     ISA_NAME(phi3_product_q2_k), ISA_NAME(phi3_product_q3_k), ISA_NAME(phi3_product_q4_k),
