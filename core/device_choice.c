@@ -170,12 +170,13 @@ static phi3_status read_limits(phi3_device_choice *choice, const char *max_memor
     phi3_pair pair;
     while (phi3_next_pair(&max_memory, &pair))
         PHI3_TRY(read_limit(choice, &pair, is_auto, error));
-    for (size_t i = 0; i < choice->n_limits && !is_auto && !choice->map; i++) {
+    for (size_t i = 0; i < choice->n_limits && !choice->map; i++) {
         const phi3_backend *limited = choice->limits[i].backend;
-        if (limited != &phi3_backend_cpu && limited != choice->devices[0])
+        bool is_filled = is_auto ? limited->memory != NULL : limited == choice->devices[0];
+        if (limited != &phi3_backend_cpu && !is_filled)
             return phi3_fail(error, PHI3_ERROR_INVALID_ARGUMENT,
                              "max_memory names %s, but the model goes to %s", limited->name,
-                             choice->devices[0]->name);
+                             is_auto ? "CUDA devices and the CPU" : choice->devices[0]->name);
     }
     return PHI3_OK;
 }

@@ -47,9 +47,9 @@ struct phi3_model {
 };
 
 /* The segment with the head. */
-static inline const phi3_segment *phi3_last_segment(const phi3_model *model)
+static inline const phi3_segment *phi3_last_segment(const phi3_model *loaded)
 {
-    return &model->segments[model->n_segments - 1];
+    return &loaded->segments[loaded->n_segments - 1];
 }
 
 /*

@@ -276,9 +276,9 @@ typedef struct phi3_model_options {
      * "model.embed_tokens=cpu,model.layers=0,lm_head=0"; the most exact name counts. */
     const char *device;
     /* How much memory a device may be given: "6GiB" (of each that is filled), "0=6GiB,cpu=30GiB"; a
-     * number of bytes, or one with KB, MB, GB, TB, KiB, MiB, GiB or TiB. On a device that is what all
-     * weights, activations and some room for keys and values take. "auto" fills the devices that are
-     * named, and no others. NULL: what is free, but for a margin. */
+     * number of bytes, or one with KB, MB, GB, TB, KiB, MiB, GiB or TiB. That is for weights and
+     * activations, and, on a device that is filled, for keys and values of 4096 tokens, too. "auto"
+     * fills the devices that are named, and no others. NULL: what is free, but for a margin. */
     const char *max_memory;
     /* How products are computed. "float32": every one in float32, the exact mode. "mixed": with
      * activations rounded to 8 bits where weights are quantised, to bfloat16 where they are

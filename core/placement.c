@@ -142,11 +142,19 @@ static void fill_devices(const phi3_model *model, const phi3_device_choice *choi
 
 /* ---- Checks ---------------------------------------------------------------------------------------- */
 
-enum { MIB = 1 << 20 };
+/* A size as messages show it: "7640.0 MiB", "12.5 KiB". */
+typedef struct size_text {
+    char text[32];
+} size_text;
 
-static double mib(size_t bytes)
+static size_text show(size_t bytes)
 {
-    return (double)bytes / MIB;
+    size_text shown;
+    double kib = (double)bytes / 1024;
+    bool is_small = kib < 1024;
+    snprintf(shown.text, sizeof shown.text, "%.1f %s", is_small ? kib : kib / 1024,
+             is_small ? "KiB" : "MiB");
+    return shown;
 }
 
 phi3_status phi3_fail_backend_memory(const phi3_backend *backend, const char *what,
@@ -155,9 +163,8 @@ phi3_status phi3_fail_backend_memory(const phi3_backend *backend, const char *wh
     size_t available, total;
     if (!backend->memory || !backend->memory(&available, &total))
         return phi3_fail_memory(error, what);
-    return phi3_fail(error, PHI3_ERROR_OUT_OF_MEMORY,
-                     "%s is out of memory (%.1f of %.1f MiB are free): %s", backend->name,
-                     mib(available), mib(total), what);
+    return phi3_fail(error, PHI3_ERROR_OUT_OF_MEMORY, "%s is out of memory (%s of %s are free): %s",
+                     backend->name, show(available).text, show(total).text, what);
 }
 
 static phi3_status check_backend(const phi3_model *model, const phi3_device_choice *choice,
@@ -168,13 +175,13 @@ static phi3_status check_backend(const phi3_model *model, const phi3_device_choi
     size_t limit = phi3_memory_limit_of(choice, backend);
     if (needed > limit)
         return phi3_fail(error, PHI3_ERROR_OUT_OF_MEMORY,
-                         "the model takes %.1f MiB on %s, where max_memory allows %.1f MiB",
-                         mib(needed), backend->name, mib(limit));
+                         "the model takes %s on %s, where max_memory allows %s", show(needed).text,
+                         backend->name, show(limit).text);
     if (backend->memory && backend->memory(&available, &total) && needed > available)
         return phi3_fail(error, PHI3_ERROR_OUT_OF_MEMORY,
-                         "the model takes %.1f MiB on %s, where %.1f of %.1f MiB are free; "
+                         "the model takes %s on %s, where %s of %s are free; "
                          "device_map \"auto\" or a max_memory leaves a part of it on the CPU",
-                         mib(needed), backend->name, mib(available), mib(total));
+                         show(needed).text, backend->name, show(available).text, show(total).text);
     return PHI3_OK;
 }
 

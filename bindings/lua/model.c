@@ -17,6 +17,7 @@ typedef struct load_options {
 
 static const phi3_lua_field load_fields[] = {
     {"device", PHI3_LUA_STRING, offsetof(load_options, model.device), 0},
+    {"max_memory", PHI3_LUA_STRING, offsetof(load_options, model.max_memory), 0},
     {"compute_dtype", PHI3_LUA_STRING, offsetof(load_options, model.compute_dtype), 0},
     {"kv_cache_dtype", PHI3_LUA_STRING, offsetof(load_options, model.kv_cache_dtype), 0},
     {"n_threads", PHI3_LUA_INT, offsetof(load_options, model.n_threads), 0},
@@ -188,6 +189,25 @@ static int device(lua_State *L)
     return 1;
 }
 
+/* The places of modules, in the order of a forward: tables {module = , device = }. */
+static int device_map(lua_State *L)
+{
+    const phi3_model *model = model_of(L);
+    size_t count = phi3_model_device_map(model, NULL, 0);
+    phi3_module_place *places = phi3_lua_scratch(L, count * sizeof *places, NULL);
+    phi3_model_device_map(model, places, count);
+    lua_newtable(L);
+    for (size_t i = 0; i < count; i++) {
+        lua_newtable(L);
+        lua_pushstring(L, places[i].module);
+        lua_setfield(L, -2, "module");
+        lua_pushstring(L, places[i].device);
+        lua_setfield(L, -2, "device");
+        lua_rawseti(L, -2, (int)i + 1);
+    }
+    return 1;
+}
+
 static int compute_dtype(lua_State *L)
 {
     lua_pushstring(L, phi3_model_compute_dtype(model_of(L)));
@@ -206,6 +226,7 @@ static const luaL_Reg methods[] = {
     {"config", config},
     {"generation_config", generation_config},
     {"device", device},
+    {"device_map", device_map},
     {"compute_dtype", compute_dtype},
     {"kv_cache_dtype", kv_cache_dtype},
     {NULL, NULL},

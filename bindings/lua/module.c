@@ -35,10 +35,11 @@ static int resolve(lua_State *L)
 
 static int backends(lua_State *L)
 {
-    phi3_backend_info infos[8];
-    size_t count = phi3_backends(infos, 8);
+    enum { MAX_BACKENDS = 32 };
+    phi3_backend_info infos[MAX_BACKENDS];
+    size_t count = phi3_backends(infos, MAX_BACKENDS);
     lua_newtable(L);
-    for (size_t i = 0; i < count && i < 8; i++) {
+    for (size_t i = 0; i < count && i < MAX_BACKENDS; i++) {
         lua_newtable(L);
         lua_pushstring(L, infos[i].name);
         lua_setfield(L, -2, "name");

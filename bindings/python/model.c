@@ -8,16 +8,16 @@
 
 static PyObject *model_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"path",           "device",     "compute_dtype",
-                               "kv_cache_dtype", "n_threads",  "progress",
-                               "quantization",   "packed_dir", NULL};
+    static char *keywords[] = {"path",       "device",   "compute_dtype", "kv_cache_dtype",
+                               "n_threads",  "progress", "quantization",  "packed_dir",
+                               "max_memory", NULL};
     phi3_py_state *state = PyType_GetModuleState(type);
     PyObject *path, *progress = Py_None;
     phi3_model_options options = {0};
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "O&|$zzziOzz:Model", keywords, PyUnicode_FSConverter, &path,
+            args, kwargs, "O&|$zzziOzzz:Model", keywords, PyUnicode_FSConverter, &path,
             &options.device, &options.compute_dtype, &options.kv_cache_dtype, &options.n_threads,
-            &progress, &options.quantization, &options.packed_dir))
+            &progress, &options.quantization, &options.packed_dir, &options.max_memory))
         return NULL;
     phi3_py_model *self = (phi3_py_model *)PyType_GenericAlloc(type, 0);
     if (self == NULL) {
@@ -210,6 +210,26 @@ static PyObject *model_device(PyObject *object, void *Py_UNUSED(closure))
     return PyUnicode_FromString(phi3_model_device(((phi3_py_model *)object)->model));
 }
 
+/* The places of modules, in the order of a forward: pairs of names. */
+static PyObject *model_device_map(PyObject *object, void *Py_UNUSED(closure))
+{
+    const phi3_model *model = ((phi3_py_model *)object)->model;
+    size_t count = phi3_model_device_map(model, NULL, 0);
+    phi3_module_place *places = PyMem_Calloc(count, sizeof *places);
+    if (places == NULL)
+        return PyErr_NoMemory();
+    phi3_model_device_map(model, places, count);
+    PyObject *list = PyList_New(0);
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        PyObject *pair = Py_BuildValue("(ss)", places[i].module, places[i].device);
+        if (pair == NULL || PyList_Append(list, pair) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(pair);
+    }
+    PyMem_Free(places);
+    return list;
+}
+
 static PyObject *model_compute_dtype(PyObject *object, void *Py_UNUSED(closure))
 {
     return PyUnicode_FromString(phi3_model_compute_dtype(((phi3_py_model *)object)->model));
@@ -242,7 +262,10 @@ static PyGetSetDef model_attributes[] = {
     {"config", model_config, NULL, "The hyper-parameters, as a dict.", NULL},
     {"generation_config", model_generation_config, NULL,
      "The ids that end a text and fill a batch, as the model's files name them.", NULL},
-    {"device", model_device, NULL, "\"cpu\", \"reference\" or \"cuda:0\".", NULL},
+    {"device", model_device, NULL, "Where the head is: \"cpu\", \"reference\", \"cuda:0\".", NULL},
+    {"device_map", model_device_map, NULL,
+     "Where each module of transformers' model is: pairs of names, (\"\", device) for one device.",
+     NULL},
     {"compute_dtype", model_compute_dtype, NULL, "How products are computed.", NULL},
     {"kv_cache_dtype", model_kv_cache_dtype, NULL, "How keys and values are kept.", NULL},
     {"kv_token_bytes", model_kv_token_bytes, NULL, "Bytes of a token's keys and values.", NULL},
@@ -251,7 +274,7 @@ static PyGetSetDef model_attributes[] = {
 
 static PyType_Slot model_slots[] = {
     {Py_tp_doc, "Model(path, *, device=None, compute_dtype=None, kv_cache_dtype=None, n_threads=0, "
-                "progress=None, quantization=None, packed_dir=None)\n\n"
+                "progress=None, quantization=None, packed_dir=None, max_memory=None)\n\n"
                 "A model, ready to run. Any number of threads may share it."},
     {Py_tp_new, model_new},
     {Py_tp_dealloc, model_dealloc},

@@ -40,10 +40,11 @@ static PyObject *resolve(PyObject *module, PyObject *args, PyObject *kwargs)
 
 static PyObject *backends(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 {
-    phi3_backend_info infos[8];
-    size_t count = phi3_backends(infos, 8);
+    enum { MAX_BACKENDS = 32 };
+    phi3_backend_info infos[MAX_BACKENDS];
+    size_t count = phi3_backends(infos, MAX_BACKENDS);
     PyObject *list = PyList_New(0);
-    for (size_t i = 0; list != NULL && i < count && i < 8; i++) {
+    for (size_t i = 0; list != NULL && i < count && i < MAX_BACKENDS; i++) {
         PyObject *entry =
             Py_BuildValue("{ss sN ss}", "name", infos[i].name, "available",
                           PyBool_FromLong(infos[i].available), "detail", infos[i].detail);

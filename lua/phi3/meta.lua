@@ -11,7 +11,8 @@ local phi3 = {}
 ---@alias phi3.Ids integer[]
 
 ---@class phi3.LoadOptions
----@field device_map? string|integer|table "auto", "cpu", "reference", "cuda", "cuda:N"
+---@field device_map? string|integer|table "auto", "cpu", "reference", "cuda", "cuda:N", N; a device for each module
+---@field max_memory? string|integer|table "6GiB", {[0] = "6GiB", cpu = "30GiB"}
 ---@field dtype? string "auto"; "float32" asks for float32 arithmetic throughout
 ---@field torch_dtype? string the same
 ---@field compute_dtype? "float32"|"mixed"|"auto"
@@ -93,7 +94,8 @@ function Logits:shape() end
 ---@class phi3.Model
 ---@field config table
 ---@field generation_config phi3.GenerationConfig
----@field device string
+---@field device string where the head is
+---@field hf_device_map table<string, string|integer> where each module is; {[""] = device} for one device
 ---@field dtype string
 ---@field compute_dtype string
 ---@field kv_cache_dtype string

@@ -2,6 +2,7 @@
 local core = require "phi3.core"
 local calls = require "phi3.calls"
 local decoding = require "phi3.decoding"
+local devices = require "phi3.devices"
 local generation = require "phi3.generation"
 local hub = require "phi3.hub"
 local saving = require "phi3.saving"
@@ -116,34 +117,9 @@ end
 -- ---- Loading -----------------------------------------------------------------------------------------
 
 local LOAD_OPTIONS = calls.set_of(hub.OPTIONS, hub.WITHOUT_EFFECT, {
-  "device_map", "dtype", "torch_dtype", "compute_dtype", "kv_cache_dtype", "quantization",
+  "device_map", "max_memory", "dtype", "torch_dtype", "compute_dtype", "kv_cache_dtype", "quantization",
   "packed_dir", "n_threads", "progress",
 })
-
---- The device of transformers' ways to say it: a name, an index or {[""] = one}.
-local function device_name(device_map)
-  if type(device_map) == "table" then
-    local place
-    for _, one in pairs(device_map) do
-      if place ~= nil and one ~= place then
-        calls.fail("unsupported", "device_map must name one device: phi3 does not split models")
-      end
-      place = one
-    end
-    device_map = place
-  end
-  if calls.is_absent(device_map) then
-    return "auto"
-  end
-  if calls.is_integer(device_map) then
-    return device_map >= 0 and ("cuda:%d"):format(device_map) or "cpu"
-  end
-  calls.check_type("from_pretrained()", "device_map", device_map, "string")
-  if device_map == "balanced" or device_map == "balanced_low_0" or device_map == "sequential" then
-    return "auto"
-  end
-  return device_map
-end
 
 --- Half precision is a matter of how weights are stored; only float32 asks for more.
 local function compute_dtype(dtype, torch_dtype)
@@ -186,7 +162,8 @@ function M.load(name, options)
   options = calls.check_options("AutoModelForCausalLM.from_pretrained()", options, LOAD_OPTIONS)
   local path = hub.resolve(name, options)
   local handle = calls.check(core.model(path, {
-    device = device_name(options.device_map),
+    device = devices.device_words(options.device_map),
+    max_memory = devices.memory_words(options.max_memory),
     compute_dtype = calls.optional(options.compute_dtype)
       or compute_dtype(options.dtype, options.torch_dtype),
     kv_cache_dtype = calls.optional(options.kv_cache_dtype),
@@ -202,6 +179,7 @@ function M.load(name, options)
     config = config,
     generation_config = own_generation_config(handle, path),
     device = handle:device(),
+    hf_device_map = devices.hf_device_map(handle:device_map()),
     compute_dtype = handle:compute_dtype(),
     kv_cache_dtype = handle:kv_cache_dtype(),
     dtype = config.dtype,
@@ -210,10 +188,14 @@ end
 
 --- AutoModelForCausalLM.from_pretrained(name, options).
 --
--- device_map: "auto", "cpu", "reference", "cuda", "cuda:N". dtype (or torch_dtype): "auto"; "float32"
--- asks for float32 arithmetic throughout. compute_dtype: "float32", "mixed", "auto". kv_cache_dtype:
--- "auto", "float32", "float16", "bfloat16", "int8". quantization: rounds weights while loading:
--- "q4_0", "q4_k_m", ... packed_dir: a directory for packed weights, so that the next load is instant.
+-- device_map: "auto" (nil): as much as fits on the CUDA devices, the rest on the CPU; "cpu",
+-- "reference", "cuda", "cuda:N", N: all of it there, but for what max_memory leaves to the CPU; a
+-- table: a place for every module of transformers' model, as hf_device_map gives them. max_memory:
+-- what a device may hold, a number of bytes or "6GiB", or a table {[0] = "6GiB", cpu = "30GiB"}; nil:
+-- what is free, but for a margin. dtype (or torch_dtype): "auto"; "float32" asks for float32
+-- arithmetic throughout. compute_dtype: "float32", "mixed", "auto". kv_cache_dtype: "auto",
+-- "float32", "float16", "bfloat16", "int8". quantization: rounds weights while loading: "q4_0",
+-- "q4_k_m", ... packed_dir: a directory for packed weights, so that the next load is instant.
 -- n_threads: 0 for one per physical core. progress: a function that is told how much is done, 0 to 1;
 -- when it returns true the load stops.
 M.AutoModelForCausalLM = {from_pretrained = calls.protect(M.load)}

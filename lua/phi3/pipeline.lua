@@ -364,7 +364,7 @@ local function available_device(device)
     return device
   end
   for _, backend in ipairs(core.backends()) do
-    if backend.name == "cuda" and backend.available then
+    if backend.available and backend.name:find("^cuda") then
       return device
     end
   end

@@ -75,7 +75,7 @@ local worker = {failure = {"phi3 has no model in this worker: call init_worker{m
   .. "init_worker_by_lua", "not found"}}
 
 local OPTIONS = calls.set_of {
-  "model", "name", "n_slots", "queue", "max_length", "n_threads", "device_map", "dtype",
+  "model", "name", "n_slots", "queue", "max_length", "n_threads", "device_map", "max_memory", "dtype",
   "compute_dtype", "kv_cache_dtype", "quantization", "packed_dir",
 }
 
@@ -87,7 +87,8 @@ end
 local function load(options)
   options = calls.check_options("init_worker()", options, OPTIONS)
   local model = calls.check(phi3.AutoModelForCausalLM.from_pretrained(options.model, {
-    device_map = options.device_map, dtype = options.dtype, compute_dtype = options.compute_dtype,
+    device_map = options.device_map, max_memory = options.max_memory,
+    dtype = options.dtype, compute_dtype = options.compute_dtype,
     kv_cache_dtype = options.kv_cache_dtype, quantization = options.quantization,
     packed_dir = options.packed_dir, n_threads = options.n_threads or threads_per_worker(),
   }))
@@ -111,7 +112,7 @@ end
 -- a prompt and its answer together (4096), which bounds the memory: n_slots * max_length tokens of KV
 -- cache. n_threads: this worker's share of the cores, unless given. packed_dir: a directory for packed
 -- weights, by way of which the workers share their memory; else each has its own. Also device_map,
--- dtype, compute_dtype, kv_cache_dtype and quantization of from_pretrained.
+-- max_memory, dtype, compute_dtype, kv_cache_dtype and quantization of from_pretrained.
 --
 -- Returns true, or nil, message, code, which is logged and is what later calls return.
 function M.init_worker(options)

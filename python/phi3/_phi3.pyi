@@ -34,6 +34,7 @@ class Model:
         progress: Callable[[float], object] | None = None,
         quantization: str | None = None,
         packed_dir: str | None = None,
+        max_memory: str | None = None,
     ) -> Model: ...
     def save(
         self,
@@ -57,6 +58,8 @@ class Model:
     def generation_config(self) -> dict[str, Any]: ...
     @property
     def device(self) -> str: ...
+    @property
+    def device_map(self) -> list[tuple[str, str]]: ...
     @property
     def compute_dtype(self) -> Literal["float32", "mixed"]: ...
     @property

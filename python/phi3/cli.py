@@ -277,6 +277,7 @@ def _load(options: argparse.Namespace) -> Any:
     return AutoModelForCausalLM.from_pretrained(
         options.model,
         device_map=options.device,
+        max_memory=options.max_memory,
         compute_dtype=options.compute_dtype,
         kv_cache_dtype=options.kv_cache_dtype,
         n_threads=options.threads,
@@ -336,6 +337,11 @@ def _add_model(parser: argparse.ArgumentParser, positional: bool, default: Any) 
 def _add_running(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("running")
     group.add_argument("--device", default="auto", help="auto, cpu, reference, cuda or cuda:N")
+    group.add_argument(
+        "--max-memory",
+        metavar="SIZE",
+        help="what a device may hold: 6GiB, or 0=6GiB,cpu=30GiB; the rest goes to the CPU",
+    )
     group.add_argument(
         "--compute-dtype",
         choices=["auto", "mixed", "float32"],

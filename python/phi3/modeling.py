@@ -8,6 +8,7 @@ from typing import Any
 from . import _phi3, decoding, saving
 from .arrays import from_logits, kind_of, to_rows
 from .configuration import Phi3Config, read_json
+from .devices import Device, device_word, device_words, memory_words, place_of
 from .errors import InvalidArgumentError, InvalidTypeError, UnsupportedError
 from .generation import GenerationConfig
 from .hub import resolve
@@ -26,14 +27,6 @@ _WITHOUT_EFFECT = {
 }
 
 
-class Device(str):
-    """A device's name that also answers `type`, as torch.device does."""
-
-    @property
-    def type(self) -> str:
-        return self.partition(":")[0]
-
-
 class Phi3ForCausalLM:
     """A loaded model. Any number of threads may share it."""
 
@@ -45,7 +38,13 @@ class Phi3ForCausalLM:
 
     @property
     def device(self) -> Device:
+        """The device of the head, and so of the last layers."""
         return Device(self.core.device)
+
+    @property
+    def hf_device_map(self) -> dict[str, int | str]:
+        """Where each module of transformers' model is; {"": device} when there is one device."""
+        return {module: place_of(device) for module, device in self.core.device_map}
 
     @property
     def dtype(self) -> str:
@@ -64,7 +63,7 @@ class Phi3ForCausalLM:
 
     def to(self, device: Any = None, dtype: Any = None) -> Phi3ForCausalLM:
         """Returns the model if it is there already: a model stays where it was loaded to."""
-        wanted = _device_name(device) if device is not None else self.device
+        wanted = device_word(device) if device is not None else self.device
         here = wanted == self.device or (":" not in wanted and wanted == self.device.type)
         if not here or dtype is not None:
             raise UnsupportedError(
@@ -142,6 +141,7 @@ class AutoModelForCausalLM:
         name: str | os.PathLike,
         *,
         device_map: Any = None,
+        max_memory: Any = None,
         dtype: Any = None,
         torch_dtype: Any = None,
         compute_dtype: str | None = None,
@@ -158,7 +158,14 @@ class AutoModelForCausalLM:
     ) -> Phi3ForCausalLM:
         """Loads a model by name or path (`phi3.hub.resolve` says which names there are).
 
-        device_map: "auto", "cpu", "reference", "cuda", "cuda:N".
+        device_map: "auto" (None): as much as fits on the CUDA devices, the rest on the CPU. "cpu",
+            "reference", "cuda", "cuda:N", N, a torch.device: all of it there, but for what
+            `max_memory` leaves to the CPU. A dict: a place for every module of transformers' model,
+            as `hf_device_map` gives them, e.g. {"model": 0, "model.embed_tokens": "cpu",
+            "lm_head": 0}.
+        max_memory: what a device may hold: a number of bytes or "6GiB", "500MB", ..., or a dict
+            {0: "6GiB", "cpu": "30GiB"}. None: what is free, but for a margin. "auto" fills the
+            devices that are named and no others.
         dtype (or torch_dtype): "auto"; float32 asks for float32 arithmetic throughout.
         compute_dtype: "float32", exact; "mixed", activations rounded to 8 bits or bfloat16 where
             weights are; "auto", float32 for weights of up to 256 MB and mixed above.
@@ -183,7 +190,8 @@ class AutoModelForCausalLM:
         with ProgressBar(progress, "Loading model") as bar:
             core = _phi3.Model(
                 path,
-                device=_device_name(device_map),
+                device=device_words(device_map),
+                max_memory=memory_words(max_memory),
                 compute_dtype=compute_dtype or _compute_dtype(dtype, torch_dtype),
                 kv_cache_dtype=kv_cache_dtype,
                 n_threads=n_threads,
@@ -198,21 +206,6 @@ def _refuse_unknown(kwargs: dict[str, Any]) -> None:
     unknown = [name for name in kwargs if name not in _WITHOUT_EFFECT]
     if unknown:
         raise InvalidTypeError(f"from_pretrained() does not take {', '.join(map(repr, unknown))}")
-
-
-def _device_name(device_map: Any) -> str:
-    """The device of transformers' ways to say it: a name, an index, a torch.device or {"": one}."""
-    if isinstance(device_map, dict):
-        places = {str(place) for place in device_map.values()}
-        if len(places) != 1:
-            raise UnsupportedError("device_map must name one device: phi3 does not split models")
-        device_map = next(iter(device_map.values()))
-    if device_map is None:
-        return "auto"
-    if isinstance(device_map, int):
-        return f"cuda:{device_map}" if device_map >= 0 else "cpu"
-    name = str(device_map)
-    return "auto" if name in ("balanced", "balanced_low_0", "sequential") else name
 
 
 def _compute_dtype(dtype: Any, torch_dtype: Any) -> str:

@@ -485,8 +485,5 @@ def _check_parts(task: str | None, model: Any, tokenizer: Any) -> None:
 
 def _available_device(device: Any) -> Any:
     """The device asked for, or the CPU where there is no GPU to be device 0, as in transformers."""
-    if isinstance(device, int) and device >= 0:
-        backends = {backend["name"]: backend["available"] for backend in _phi3.backends()}
-        if not backends.get("cuda"):
-            return "cpu"
-    return device
+    has_cuda = any(b["available"] and b["name"].startswith("cuda") for b in _phi3.backends())
+    return "cpu" if isinstance(device, int) and device >= 0 and not has_cuda else device

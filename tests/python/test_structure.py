@@ -49,12 +49,16 @@ def test_bindings_see_only_the_public_header():
     assert bad == []
 
 
+# NULL in the tables of backends that compute in the host's memory.
+OF_DEVICES = {"memory", "matrix_bytes", "begin", "end", "exec_free", "failure"}
+
+
 def ops_of_the_backend_table() -> list[str]:
     header = (ROOT / "kernels/backend.h").read_text()
     table = re.search(r"typedef struct phi3_backend \{(.*?)\} phi3_backend;", header, re.S)
     ops = re.findall(r"\(\*(\w+)\)", table[1])
-    assert len(ops) > 10
-    return ops
+    assert len(ops) > 10 and set(ops) >= OF_DEVICES
+    return [op for op in ops if op not in OF_DEVICES]
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])

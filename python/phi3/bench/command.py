@@ -76,6 +76,7 @@ def make_bench(options: argparse.Namespace) -> Bench:
     runs, measures = make_plan(options.prefill, options.depths, options.new_tokens, options.batch)
     own = {
         "device_map": options.device,
+        "max_memory": options.max_memory,
         "compute_dtype": options.compute_dtype,
         "kv_cache_dtype": options.kv_cache_dtype,
     }
