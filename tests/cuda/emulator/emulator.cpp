@@ -41,9 +41,14 @@ struct context {
     bool jumps; /* to `jump`, not to `whole` */
 };
 
-struct fiber {
+/* A stack, and where its code stands: in fiber_main, between one thread of a kernel and the next. */
+struct runner {
     struct context context;
     void *stack;
+};
+
+struct fiber {
+    runner *self;
     void *sanitizer; /* ASan's fake stack, or TSan's fiber */
     coordinates where;
     unsigned index; /* in the block */
@@ -54,7 +59,8 @@ struct fiber {
     unsigned mask;
     size_t size; /* of a lane's value */
     alignas(16) unsigned char left[largest_exchange];
-    alignas(16) unsigned char received[warp_size * largest_exchange];
+    const void *received; /* [warp_size] values */
+    std::vector<unsigned char> own;
     std::vector<pending_copy> copies;
 };
 
@@ -67,6 +73,7 @@ struct block {
     const std::function<void()> *kernel;
     std::vector<fiber> fibers;
     std::vector<piece> pieces;
+    std::vector<std::vector<unsigned char>> tables; /* what the lanes of each whole warp exchange */
     void *dynamic;
     char barrier_token; /* TSan: what a barrier orders */
     ~block();
@@ -148,7 +155,7 @@ void to_scheduler(bool for_good)
     __tsan_switch_to_fiber(scheduler_fiber, __tsan_switch_to_fiber_no_sync);
 #endif
     (void)for_good;
-    switch_context(&self->context, &scheduler);
+    switch_context(&self->self->context, &scheduler);
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(self->sanitizer, nullptr, nullptr);
 #endif
@@ -158,81 +165,95 @@ void to_fiber(fiber *next)
 {
     running_fiber = next;
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_start_switch_fiber(&scheduler_fake_stack, next->stack, stack_size);
+    __sanitizer_start_switch_fiber(&scheduler_fake_stack, next->self->stack, stack_size);
 #elif defined(EMULATOR_TSAN)
     __tsan_switch_to_fiber(next->sanitizer, __tsan_switch_to_fiber_no_sync);
 #endif
-    switch_context(&scheduler, &next->context);
+    switch_context(&scheduler, &next->self->context);
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(scheduler_fake_stack, nullptr, nullptr);
 #endif
     running_fiber = nullptr;
 }
 
+/* One thread of a kernel after the other; under a sanitizer only one. */
 void fiber_main()
 {
 #if defined(__SANITIZE_ADDRESS__)
     __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_stack_size);
 #endif
-    (*running_block->kernel)();
-    before_wait(running_fiber->left);
-    running_fiber->phase = phase::done;
-    to_scheduler(true);
+    for (;;) {
+        (*running_block->kernel)();
+        before_wait(running_fiber->left);
+        running_fiber->phase = phase::done;
+        to_scheduler(true);
+    }
 }
 
-/* Stacks wait here for the next block, but not under TSan, which would see one thread's data in
- * another's. */
-struct stack_pool {
-    std::vector<void *> idle;
-    ~stack_pool()
-    {
-        for (void *stack : idle)
-            free(stack);
-    }
-} stacks;
-
-void *take_stack()
-{
-    if (!stacks.idle.empty()) {
-        void *stack = stacks.idle.back();
-        stacks.idle.pop_back();
-        return stack;
-    }
-    void *stack = malloc(stack_size);
-    if (stack == nullptr)
-        abort();
-    return stack;
-}
-
-void give_back(void *stack)
-{
-#if defined(EMULATOR_TSAN)
-    free(stack);
+#if defined(EMULATOR_TSAN) || defined(__SANITIZE_ADDRESS__)
+constexpr bool reuses_runners = false; /* to a sanitizer, a thread ends with its kernel */
 #else
-    stacks.idle.push_back(stack);
+constexpr bool reuses_runners = true;
 #endif
+
+void free_runner(runner *r)
+{
+    free(r->stack);
+    delete r;
+}
+
+/* Runners wait here for the next block. */
+struct runner_pool {
+    std::vector<runner *> idle;
+    ~runner_pool()
+    {
+        for (runner *r : idle)
+            free_runner(r);
+    }
+} runners;
+
+void prepare(ucontext_t *start, void *stack)
+{
+    getcontext(start);
+    start->uc_stack.ss_sp = stack;
+    start->uc_stack.ss_size = stack_size;
+    start->uc_link = nullptr;
+    makecontext(start, fiber_main, 0);
+}
+
+runner *take_runner()
+{
+    if (!runners.idle.empty()) {
+        runner *idle = runners.idle.back();
+        runners.idle.pop_back();
+        return idle;
+    }
+    runner *made = new runner();
+    made->stack = malloc(stack_size);
+    if (made->stack == nullptr)
+        abort();
+    prepare(&made->context.whole, made->stack);
+    return made;
 }
 
 void start_fiber(fiber *f)
 {
-    f->stack = take_stack();
-    ucontext_t *start = &f->context.whole;
-    getcontext(start);
-    start->uc_stack.ss_sp = f->stack;
-    start->uc_stack.ss_size = stack_size;
-    start->uc_link = nullptr;
-    makecontext(start, fiber_main, 0);
+    f->self = take_runner();
 #if defined(EMULATOR_TSAN)
     f->sanitizer = __tsan_create_fiber(0);
 #endif
 }
 
+/* One that hangs inside a kernel is of no more use. */
 void end_fiber(fiber *f)
 {
 #if defined(EMULATOR_TSAN)
     __tsan_destroy_fiber(f->sanitizer);
 #endif
-    give_back(f->stack);
+    if (reuses_runners && f->phase == phase::done)
+        runners.idle.push_back(f->self);
+    else
+        free_runner(f->self);
 }
 
 /* ---- Waiting ------------------------------------------------------------------------------------- */
@@ -247,7 +268,7 @@ void wait(enum phase why, place where)
 
 bool same(place a, place b)
 {
-    return a.line == b.line && strcmp(a.file, b.file) == 0;
+    return a.line == b.line && (a.file == b.file || strcmp(a.file, b.file) == 0);
 }
 
 /* Lets the block go on when all of its threads stand at the same barrier. */
@@ -275,21 +296,24 @@ bool is_complete(const fiber *lanes, size_t count, const fiber &one)
     return true;
 }
 
-/* Hands what every lane of the mask has left to all of them. */
-void complete(fiber *lanes, unsigned mask)
+/* Hands what every lane of the mask has left to all of them. A whole warp shares a table: all of its
+ * lanes have read it when they have come to the next. */
+void complete(fiber *lanes, unsigned mask, std::vector<unsigned char> &shared)
 {
-    unsigned char table[warp_size * largest_exchange];
-    size_t size = 0;
+    bool is_whole = mask == 0xffffffffu;
+    shared.resize(warp_size * largest_exchange);
     for (unsigned l = 0; l < warp_size; l++)
-        if (mask >> l & 1) {
-            size = lanes[l].size;
+        if (mask >> l & 1)
             after_wait(lanes[l].left);
-            memcpy(table + l * size, lanes[l].left, size);
-        }
+    for (unsigned l = 0; l < warp_size; l++)
+        if (mask >> l & 1)
+            memcpy(shared.data() + l * lanes[l].size, lanes[l].left, lanes[l].size);
     for (unsigned l = 0; l < warp_size; l++)
         if (mask >> l & 1) {
-            memcpy(lanes[l].received, table, warp_size * size);
-            before_wait(lanes[l].received);
+            if (!is_whole)
+                lanes[l].own = shared;
+            lanes[l].received = is_whole ? shared.data() : lanes[l].own.data();
+            before_wait(&lanes[l].received);
             lanes[l].phase = phase::ready;
         }
 }
@@ -305,7 +329,9 @@ bool release_exchanges(block &b)
             if (lanes[i].phase != phase::in_exchange || !is_lowest ||
                 !is_complete(lanes, count, lanes[i]))
                 continue;
-            complete(lanes, lanes[i].mask);
+            std::vector<unsigned char> partial;
+            bool is_whole = lanes[i].mask == 0xffffffffu;
+            complete(lanes, lanes[i].mask, is_whole ? b.tables[first / warp_size] : partial);
             released = true;
         }
     }
@@ -381,6 +407,7 @@ std::unique_ptr<block> run_block(uint3 block_index, dim3 grid, dim3 size, size_t
     auto b = std::make_unique<block>();
     b->kernel = &kernel;
     b->fibers.resize(count);
+    b->tables.resize((count + warp_size - 1) / warp_size);
     b->dynamic = dynamic_shared > 0 ? filled(dynamic_shared) : nullptr;
     for (unsigned i = 0; i < count; i++) {
         fiber &f = b->fibers[i];
@@ -481,7 +508,7 @@ const void *exchange(unsigned mask, const void *value, size_t size, place place)
     if (!(mask >> self->index % warp_size & 1))
         failure = "a lane calls an exchange whose mask leaves it out";
     wait(phase::in_exchange, place);
-    after_wait(self->received);
+    after_wait(&self->received);
     return self->received;
 }
 
