@@ -12,12 +12,10 @@
 
 enum { MAX_IDLE = 16 };
 
-/* What cuBLAS asks for on Hopper; half of it does on the others. */
-static const size_t WORKSPACE_BYTES = (size_t)32 << 20;
-
 typedef struct blas_handle {
     cublasHandle_t cublas;
     void *workspace;
+    size_t workspace_bytes;
     cudaEvent_t used; /* by its last product */
     int device;
 } blas_handle;
@@ -51,6 +49,15 @@ static bool take_idle(int device, blas_handle *handle)
     return found;
 }
 
+/* What cuBLAS's manual recommends: 32 MiB on Hopper and later, 4 MiB before. */
+static size_t workspace_for(int device)
+{
+    cudaDeviceProp properties;
+    bool is_new =
+        cudaGetDeviceProperties(&properties, device) == cudaSuccess && properties.major > 8;
+    return (size_t)(is_new ? 32 : 4) << 20;
+}
+
 static bool take_handle(blas_handle *handle)
 {
     int device = 0;
@@ -58,9 +65,9 @@ static bool take_handle(blas_handle *handle)
         return false;
     if (take_idle(device, handle))
         return true;
-    *handle = {NULL, NULL, NULL, device};
+    *handle = {NULL, NULL, workspace_for(device), NULL, device};
     if (cublasCreate(&handle->cublas) == CUBLAS_STATUS_SUCCESS &&
-        cudaMalloc(&handle->workspace, WORKSPACE_BYTES) == cudaSuccess &&
+        cudaMalloc(&handle->workspace, handle->workspace_bytes) == cudaSuccess &&
         cudaEventCreateWithFlags(&handle->used, cudaEventDisableTiming) == cudaSuccess)
         return true;
     destroy(handle);
@@ -93,7 +100,7 @@ phi3_status phi3_cuda_gemm(phi3_operand operand, const void *w, size_t n_out, co
     /* Setting the stream takes the workspace away. */
     cublasStatus_t status = cublasSetStream(handle.cublas, PHI3_STREAM);
     if (status == CUBLAS_STATUS_SUCCESS)
-        status = cublasSetWorkspace(handle.cublas, handle.workspace, WORKSPACE_BYTES);
+        status = cublasSetWorkspace(handle.cublas, handle.workspace, handle.workspace_bytes);
     if (status == CUBLAS_STATUS_SUCCESS)
         status =
             cublasGemmEx(handle.cublas, CUBLAS_OP_T, CUBLAS_OP_N, (int)n_out, (int)n_rows,
