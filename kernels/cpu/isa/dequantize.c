@@ -32,13 +32,21 @@ INLINE void expand_group(const format f, const uint8_t *group, float *out)
     }
 }
 
-/* Returns how many columns it has expanded. */
+/* The blocks that fill no group go through one with zeros behind them. Returns how many columns it
+ * has expanded. */
 INLINE size_t expand_groups(const format f, const uint8_t *row, size_t n_columns, float *out)
 {
     size_t done = 0;
     for (; done + GROUP <= n_columns; done += GROUP, row += f.group_bytes)
         expand_group(f, row, out + done);
-    return done;
+    if (done < n_columns) {
+        uint8_t group[GROUP / 32 * sizeof(phi3_block_q8_0)] = {0}; /* the largest of them */
+        float expanded[GROUP];
+        memcpy(group, row, (n_columns - done) / 32 * (f.group_bytes / GROUP_BLOCKS));
+        expand_group(f, group, expanded);
+        memcpy(out + done, expanded, (n_columns - done) * sizeof *out);
+    }
+    return n_columns;
 }
 
 INLINE size_t expand_float16(const uint8_t *row, size_t n_columns, float *out)
