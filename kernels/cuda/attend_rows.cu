@@ -17,40 +17,11 @@
  * memory: a recorded launch stays right as long as there are as many rows and stretches enough.
  */
 #include "attention.h"
-#include "cache_rows.h"
-
-#include <math.h>
+#include "softmax.h"
 
 static constexpr int N_WARPS = 4, THREADS = N_WARPS * PHI3_WARP;
 
-static constexpr unsigned ALL_LANES = 0xffffffffu;
-
-/* ---- Softmax ------------------------------------------------------------------------------------- */
-
-/* What brings sums from one highest score to a higher one. */
-static __device__ __forceinline__ float factor(float from, float to)
-{
-    return from == -INFINITY ? 0 : phi3_exp2(from - to);
-}
-
-/* The softmaxes of a group of lanes, one for each query: a lane's share of the sums. */
-template <typename Rows, int QUERIES> struct softmax {
-    float highest[QUERIES], total[QUERIES], sum[QUERIES][Rows::PER_LANE];
-};
-
-/* One number of a result on its way. */
-struct element {
-    float highest, total, sum;
-};
-
-static __device__ __forceinline__ void join(element *into, float highest, float total, float sum)
-{
-    float to = fmaxf(into->highest, highest);
-    float mine = factor(into->highest, to), its = factor(highest, to);
-    into->highest = to;
-    into->total = fmaf(into->total, mine, total * its);
-    into->sum = fmaf(into->sum, mine, sum * its);
-}
+/* ---- A stretch ----------------------------------------------------------------------------------- */
 
 /* What a block works on. */
 struct work {
@@ -58,69 +29,6 @@ struct work {
     void *const *pages;
     int kv_head;
 };
-
-/* The scores of DEPTH rows of keys, -infinity for those that do not count. */
-template <typename Rows, int QUERIES>
-static __device__ __forceinline__ void
-score_rows(const typename Rows::raw *keys, const float *scales, const bool *counts,
-           const float (*query)[Rows::PER_LANE], float (*scores)[Rows::DEPTH])
-{
-    PHI3_UNROLL
-    for (int r = 0; r < Rows::DEPTH; r++) {
-        float x[Rows::PER_LANE];
-        Rows::expand(keys[r], x);
-        PHI3_UNROLL
-        for (int q = 0; q < QUERIES; q++) {
-            float dot = 0;
-            PHI3_UNROLL
-            for (int i = 0; i < Rows::PER_LANE; i++)
-                dot = fmaf(query[q][i], x[i], dot);
-            PHI3_UNROLL
-            for (int bits = Rows::LANES / 2; bits > 0; bits /= 2)
-                dot += __shfl_xor_sync(ALL_LANES, dot, bits);
-            scores[q][r] = counts[r] ? dot * scales[r] : -INFINITY;
-        }
-    }
-}
-
-/* Adds DEPTH rows to the group's softmaxes. */
-template <typename Rows, int QUERIES>
-static __device__ __forceinline__ void
-add_rows(const typename Rows::raw *values, const float *scales, const float (*scores)[Rows::DEPTH],
-         softmax<Rows, QUERIES> *s)
-{
-    float weights[QUERIES][Rows::DEPTH];
-    PHI3_UNROLL
-    for (int q = 0; q < QUERIES; q++) {
-        float highest = s->highest[q];
-        PHI3_UNROLL
-        for (int r = 0; r < Rows::DEPTH; r++)
-            highest = fmaxf(highest, scores[q][r]);
-        float down = factor(s->highest[q], highest);
-        s->highest[q] = highest;
-        s->total[q] *= down;
-        PHI3_UNROLL
-        for (int r = 0; r < Rows::DEPTH; r++) {
-            weights[q][r] = factor(scores[q][r], highest);
-            s->total[q] += weights[q][r];
-        }
-        PHI3_UNROLL
-        for (int i = 0; i < Rows::PER_LANE; i++)
-            s->sum[q][i] *= down;
-    }
-    PHI3_UNROLL
-    for (int r = 0; r < Rows::DEPTH; r++) {
-        float x[Rows::PER_LANE];
-        Rows::expand(values[r], x);
-        PHI3_UNROLL
-        for (int q = 0; q < QUERIES; q++) {
-            float weight = weights[q][r] * scales[r];
-            PHI3_UNROLL
-            for (int i = 0; i < Rows::PER_LANE; i++)
-                s->sum[q][i] = fmaf(weight, x[i], s->sum[q][i]);
-        }
-    }
-}
 
 /* A warp's step: the positions [first, first + DEPTH * N_GROUPS), all in one page. */
 template <typename Rows, int QUERIES>
@@ -154,33 +62,22 @@ static __device__ __forceinline__ void add_step(const phi3_heads &h, const work 
     add_rows<Rows, QUERIES>(values, value_scales, scores, s);
 }
 
-/* ---- Merging ------------------------------------------------------------------------------------- */
-
-/* The groups of a warp: all of them get the sum. */
+/* A warp's part of a stretch, which begins at `first`. */
 template <typename Rows, int QUERIES>
-static __device__ __forceinline__ void merge_groups(softmax<Rows, QUERIES> *s)
+static __device__ __forceinline__ void attend_stretch(const phi3_heads &h, const work &w, int first,
+                                                      const float (*query)[Rows::PER_LANE],
+                                                      softmax<Rows, QUERIES> *s)
 {
-    PHI3_UNROLL
-    for (int q = 0; q < QUERIES; q++) {
-        float highest = s->highest[q];
-        PHI3_UNROLL
-        for (int bits = Rows::LANES; bits < PHI3_WARP; bits *= 2)
-            highest = fmaxf(highest, __shfl_xor_sync(ALL_LANES, highest, bits));
-        float down = factor(s->highest[q], highest);
-        s->highest[q] = highest;
-        s->total[q] *= down;
-        PHI3_UNROLL
-        for (int i = 0; i < Rows::PER_LANE; i++)
-            s->sum[q][i] *= down;
-        PHI3_UNROLL
-        for (int bits = Rows::LANES; bits < PHI3_WARP; bits *= 2) {
-            s->total[q] += __shfl_xor_sync(ALL_LANES, s->total[q], bits);
-            PHI3_UNROLL
-            for (int i = 0; i < Rows::PER_LANE; i++)
-                s->sum[q][i] += __shfl_xor_sync(ALL_LANES, s->sum[q][i], bits);
-        }
-    }
+    constexpr int STEP = Rows::DEPTH * PHI3_WARP / Rows::LANES;
+    clear(s);
+    int end = first + PHI3_STRETCH < w.end ? first + PHI3_STRETCH : w.end;
+    for (int at = first + (int)threadIdx.x / PHI3_WARP * STEP; at < end; at += N_WARPS * STEP)
+        if (at + STEP > w.begin)
+            add_step<Rows, QUERIES>(h, w, at, query, s);
+    merge_groups<Rows, QUERIES>(s);
 }
+
+/* ---- Merging ------------------------------------------------------------------------------------- */
 
 /* What warps hand over. */
 struct handover {
@@ -270,6 +167,26 @@ static __device__ __forceinline__ bool comes_last(unsigned *arrivals, int count,
     return *is_last;
 }
 
+/* Leaves the block's stretch, elements threadIdx.x, + THREADS, ... of `count` with each thread. In the
+ * block that comes last: returns true, and `result` is that of all stretches. */
+template <int SHARE>
+static __device__ __forceinline__ bool merge_stretches(const waiting &all, int n_stretches,
+                                                       int count, unsigned *arrivals, bool *is_last,
+                                                       element *result)
+{
+    PHI3_UNROLL
+    for (int e = 0; e < SHARE; e++)
+        if (e * THREADS + (int)threadIdx.x < count)
+            leave(all, (int)blockIdx.z, e * THREADS + (int)threadIdx.x, result[e]);
+    if (!comes_last(arrivals, n_stretches, is_last))
+        return false;
+    PHI3_UNROLL
+    for (int e = 0; e < SHARE; e++)
+        if (e * THREADS + (int)threadIdx.x < count)
+            result[e] = collect(all, n_stretches, e * THREADS + (int)threadIdx.x);
+    return true;
+}
+
 /* ---- The kernel ---------------------------------------------------------------------------------- */
 
 /* Queries [n_queries] of a row from `first` on, scaled for exp2: a lane's share of them. Those that
@@ -291,32 +208,11 @@ static __device__ __forceinline__ void load_queries(const phi3_heads &h, const f
     }
 }
 
-/* A warp's part of a stretch, which begins at `first`. */
-template <typename Rows, int QUERIES>
-static __device__ __forceinline__ void attend_stretch(const phi3_heads &h, const work &w, int first,
-                                                      const float (*query)[Rows::PER_LANE],
-                                                      softmax<Rows, QUERIES> *s)
-{
-    constexpr int STEP = Rows::DEPTH * PHI3_WARP / Rows::LANES;
-    PHI3_UNROLL
-    for (int q = 0; q < QUERIES; q++) {
-        s->highest[q] = -INFINITY, s->total[q] = 0;
-        PHI3_UNROLL
-        for (int i = 0; i < Rows::PER_LANE; i++)
-            s->sum[q][i] = 0;
-    }
-    int end = first + PHI3_STRETCH < w.end ? first + PHI3_STRETCH : w.end;
-    for (int at = first + (int)threadIdx.x / PHI3_WARP * STEP; at < end; at += N_WARPS * STEP)
-        if (at + STEP > w.begin)
-            add_step<Rows, QUERIES>(h, w, at, query, s);
-    merge_groups<Rows, QUERIES>(s);
-}
-
 /* Grid: the plan's few rows; key heads times the pieces of QUERIES that their query heads make;
  * stretches, with `partials`, or 1 without. A thread has elements threadIdx.x, + THREADS, ... of the
  * block's [n_queries][head_dim] results. */
 template <typename Rows, int QUERIES>
-static __global__ void __launch_bounds__(THREADS)
+static __global__ void __launch_bounds__(THREADS, QUERIES * Rows::PER_LANE <= 24 ? 3 : 2)
     attend_rows(phi3_heads h, const int *few, const phi3_row_place *rows, void *const *pages,
                 unsigned *arrivals, const float *qkv, float *partials, float *out)
 {
@@ -362,27 +258,20 @@ static __global__ void __launch_bounds__(THREADS)
                                       &result[e]);
     }
 
-    size_t first_result = ((size_t)row * h.n_heads + first_query) * h.head_dim;
     int count = n_queries * Rows::length(h.head_dim);
     if (partials && n_stretches > 1) {
         size_t before = ((size_t)blockIdx.x * h.n_heads + first_query) * gridDim.z;
         waiting all = {partials + before * (h.head_dim + 2), (int)gridDim.z,
                        Rows::length(h.head_dim)};
-        PHI3_UNROLL
-        for (int e = 0; e < SHARE; e++)
-            if (e * THREADS + (int)threadIdx.x < count)
-                leave(all, (int)blockIdx.z, e * THREADS + (int)threadIdx.x, result[e]);
-        if (!comes_last(&arrivals[blockIdx.x * gridDim.y + blockIdx.y], n_stretches, last))
+        if (!merge_stretches<SHARE>(all, n_stretches, count,
+                                    &arrivals[blockIdx.x * gridDim.y + blockIdx.y], last, result))
             return;
-        PHI3_UNROLL
-        for (int e = 0; e < SHARE; e++)
-            if (e * THREADS + (int)threadIdx.x < count)
-                result[e] = collect(all, n_stretches, e * THREADS + (int)threadIdx.x);
     }
+    out += ((size_t)row * h.n_heads + first_query) * h.head_dim;
     PHI3_UNROLL
     for (int e = 0; e < SHARE; e++)
         if (e * THREADS + (int)threadIdx.x < count)
-            out[first_result + e * THREADS + threadIdx.x] = result[e].sum / result[e].total;
+            out[e * THREADS + threadIdx.x] = result[e].sum / result[e].total;
 }
 
 /* ---- Launches ------------------------------------------------------------------------------------ */

@@ -20,8 +20,6 @@
 static constexpr int N_WARPS = PHI3_TILE_ROWS / 16, THREADS = N_WARPS * PHI3_WARP;
 static constexpr int PAGE = PHI3_PAGE_POSITIONS;
 
-static constexpr unsigned ALL_LANES = 0xffffffffu;
-
 /* ---- Pages in shared memory ---------------------------------------------------------------------- */
 
 /* A row in shared memory is 16 bytes longer than it need be: an odd number of those, so that the eight
@@ -185,8 +183,8 @@ template <int DIM> static __device__ __forceinline__ void weigh(rows<DIM> *r, fl
         PHI3_UNROLL
         for (int n = 0; n < PAGE / 8; n++)
             highest = fmaxf(highest, fmaxf(scores[n][2 * half], scores[n][2 * half + 1]));
-        highest = fmaxf(highest, __shfl_xor_sync(ALL_LANES, highest, 1));
-        highest = fmaxf(highest, __shfl_xor_sync(ALL_LANES, highest, 2));
+        highest = fmaxf(highest, __shfl_xor_sync(PHI3_ALL_LANES, highest, 1));
+        highest = fmaxf(highest, __shfl_xor_sync(PHI3_ALL_LANES, highest, 2));
         float base = highest == -INFINITY ? 0 : highest; /* nothing seen yet: weights of 0 */
         float down = phi3_exp2(r->highest[half] - base);
         r->highest[half] = highest;
@@ -243,8 +241,8 @@ static __device__ __forceinline__ void write_rows(const phi3_heads &h, const phi
     PHI3_UNROLL
     for (int half = 0; half < 2; half++) {
         float total = r.total[half];
-        total += __shfl_xor_sync(ALL_LANES, total, 1);
-        total += __shfl_xor_sync(ALL_LANES, total, 2);
+        total += __shfl_xor_sync(PHI3_ALL_LANES, total, 1);
+        total += __shfl_xor_sync(PHI3_ALL_LANES, total, 2);
         int row = r.position[half] - tile.position;
         if (row >= tile.n_rows)
             continue;
@@ -260,7 +258,7 @@ static __device__ __forceinline__ void write_rows(const phi3_heads &h, const phi
 
 /* Grid: tiles, the last first, as it sees most; query heads. */
 template <typename Cache, int DIM>
-static __global__ void __launch_bounds__(THREADS, DIM == 128 ? 2 : 3)
+static __global__ void __launch_bounds__(THREADS, DIM == 64 ? 3 : 2)
     attend_tiles(phi3_heads h, const phi3_tile *tiles, void *const *pages, const float *qkv,
                  float *out)
 {

@@ -36,10 +36,17 @@ static inline phi3_heads phi3_heads_of(const phi3_attention *attention)
     return h;
 }
 
+#if defined(PHI3_CUDA_EMULATED)
+#define PHI3_ASSUME_GLOBAL(pointer) ((void)(pointer))
+#else /* an address that was read from memory: the compiler cannot know where it points */
+#define PHI3_ASSUME_GLOBAL(pointer) __builtin_assume(__isGlobal(pointer))
+#endif
+
 /* The run of one head's keys (value 0) or values (value 1) in a page. */
 static __device__ __forceinline__ char *phi3_run_in(const phi3_heads &h, void *page, int value,
                                                     int head)
 {
+    PHI3_ASSUME_GLOBAL(page);
     return static_cast<char *>(page) +
            (h.layer_runs + (size_t)value * h.n_kv_heads + head) * h.run_bytes;
 }

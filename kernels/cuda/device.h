@@ -36,6 +36,8 @@ static __device__ __forceinline__ float phi3_warp_sum(float x)
     return x;
 }
 
+static constexpr unsigned PHI3_ALL_LANES = 0xffffffffu;
+
 /* 2^x to 22 bits; with PHI3_LOG2_E, exp. */
 static __device__ __forceinline__ float phi3_exp2(float x)
 {
