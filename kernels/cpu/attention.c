@@ -1,8 +1,8 @@
 /*
  * attention.c - the CPU backend's rotation, cache append and attention, over threads.
  *
- * The rows of the spans are cut into blocks; a unit of work is one block and one kv head (see
- * isa/attention.c). What a unit sees is cut into stretches of STRETCH_PAGES pages, whose sums are
+ * The rows of the spans are cut into blocks; a unit of work is one block and one kv head, or a few
+ * (see isa/attention.c). What a unit sees is cut into stretches of STRETCH_PAGES pages, whose sums are
  * added up in their order. Few units (one sequence that decodes, with few kv heads) do not fill the
  * threads: then each stretch is computed on its own, and the last one to be done adds up. Stretches
  * begin at fixed positions, so the result is the same however the work was cut.
@@ -16,6 +16,8 @@
 enum {
     MOST_QUERIES = 128,   /* query vectors that share a packed page: packing is a twentieth */
     UNITS_PER_THREAD = 4, /* enough for an even end */
+    FEW_QUERIES = 4,      /* of a kv head in a block: memory takes the time ... */
+    MOST_HEADS = 8,       /* ... and this many kv heads are one stream of it */
     STRETCH_PAGES = 4,
     MOST_PARTIAL_BYTES = 32 << 20 /* for the sums of stretches */
 };
@@ -80,6 +82,8 @@ typedef struct plan {
     const phi3_attention *attention;
     size_t group;      /* query heads of a kv head */
     size_t block_rows; /* at most, in a block */
+    size_t heads;      /* kv heads of a unit, at most */
+    size_t n_parts;    /* units of a block */
     size_t n_blocks;
     size_t n_stretches; /* of all blocks */
     bool split;         /* stretches are computed on their own */
@@ -119,17 +123,34 @@ static size_t sums_floats(const plan *p, size_t n_queries)
     return (floats + 15) / 16 * 16;
 }
 
-static size_t partial_floats(const plan *p)
+static size_t most_queries(const plan *p)
 {
-    return p->n_stretches * p->attention->kv.n_kv_heads * sums_floats(p, p->block_rows * p->group);
+    return p->heads * p->block_rows * p->group;
 }
 
-/* Blocks are as large as the number of units allows. */
+static size_t unit_floats(const plan *p)
+{
+    return sums_floats(p, most_queries(p));
+}
+
+static size_t partial_floats(const plan *p)
+{
+    return p->n_stretches * p->n_parts * unit_floats(p);
+}
+
+static void share_heads(plan *p, size_t heads)
+{
+    p->heads = heads;
+    p->n_parts = (p->attention->kv.n_kv_heads + heads - 1) / heads;
+}
+
+/* Blocks, and then units, are as large as the number of units allows. */
 static plan make_plan(const phi3_attention *attention, int n_threads)
 {
     size_t group = attention->n_heads / attention->kv.n_kv_heads;
     size_t wanted = UNITS_PER_THREAD * (size_t)n_threads, n_units = 0;
     plan p = {.attention = attention, .group = group};
+    share_heads(&p, 1);
     for (size_t n_queries = MOST_QUERIES; n_queries >= MOST_QUERIES / 8; n_queries /= 2) {
         p.block_rows = n_queries > group ? n_queries / group : 1;
         cut_rows(&p, NULL);
@@ -139,6 +160,10 @@ static plan make_plan(const phi3_attention *attention, int n_threads)
     }
     p.split = n_units < wanted && p.n_stretches > p.n_blocks &&
               partial_floats(&p) * sizeof(float) <= MOST_PARTIAL_BYTES;
+    if (p.block_rows * group <= FEW_QUERIES)
+        for (size_t heads = MOST_HEADS; heads > 1 && p.heads == 1; heads /= 2)
+            if (n_units / heads >= wanted)
+                share_heads(&p, heads);
     return p;
 }
 
@@ -147,8 +172,8 @@ static plan make_plan(const phi3_attention *attention, int n_threads)
 /* Byte offsets in exec->scratch. */
 typedef struct layout {
     size_t blocks;   /* [n_blocks] */
-    size_t pending;  /* [n_blocks * n_kv_heads] stretches still to be done, with split */
-    size_t partials; /* [n_stretches * n_kv_heads][sums_floats], with split */
+    size_t pending;  /* [n_blocks * n_parts] stretches still to be done, with split */
+    size_t partials; /* [n_stretches * n_parts][unit_floats], with split */
     size_t threads;  /* [n_threads][thread_floats] */
     size_t size;
 } layout;
@@ -160,20 +185,20 @@ static size_t cache_lines(size_t bytes)
 
 static size_t attend_floats(const plan *p)
 {
-    size_t floats = phi3_cpu_kernels_current()->attend_scratch(p->attention->kv.head_dim,
-                                                               p->block_rows * p->group);
+    size_t floats =
+        phi3_cpu_kernels_current()->attend_scratch(p->attention->kv.head_dim, most_queries(p));
     return (floats + 15) / 16 * 16;
 }
 
 /* A thread's scratch for the kernel, then two sums. */
 static size_t thread_floats(const plan *p)
 {
-    return attend_floats(p) + 2 * sums_floats(p, p->block_rows * p->group);
+    return attend_floats(p) + 2 * unit_floats(p);
 }
 
 static layout lay_out(const plan *p, int n_threads)
 {
-    size_t n_units = p->n_blocks * p->attention->kv.n_kv_heads;
+    size_t n_units = p->n_blocks * p->n_parts;
     layout l = {.blocks = 0};
     l.pending = cache_lines(p->n_blocks * sizeof(block));
     l.partials = l.pending + (p->split ? cache_lines(n_units * sizeof(atomic_uint)) : 0);
@@ -208,9 +233,17 @@ static phi3_attention_sums sums_at(const plan *p, float *memory, size_t n_querie
     return (phi3_attention_sums){memory, totals, totals + n_queries};
 }
 
-static phi3_attention_unit unit_of(const block *b, size_t kv_head)
+/* Part number `part` of a block. */
+static phi3_attention_unit unit_of(const plan *p, const block *b, size_t part)
 {
-    return (phi3_attention_unit){b->span, kv_head, b->first, b->n_rows};
+    size_t first = part * p->heads, left = p->attention->kv.n_kv_heads - first;
+    return (phi3_attention_unit){b->span, first, left < p->heads ? left : p->heads, b->first,
+                                 b->n_rows};
+}
+
+static size_t count_queries(const plan *p, const phi3_attention_unit *unit)
+{
+    return unit->n_kv_heads * unit->n_rows * p->group;
 }
 
 /* What a unit sees of stretch number `index` of its block. */
@@ -234,10 +267,10 @@ static void attend_unit(void *context, size_t index, int thread)
 {
     const attention_job *j = context;
     const plan *p = &j->plan;
-    size_t n_kv_heads = p->attention->kv.n_kv_heads, head_dim = p->attention->kv.head_dim;
-    const block *b = &j->blocks[p->n_blocks - 1 - index / n_kv_heads];
-    phi3_attention_unit unit = unit_of(b, index % n_kv_heads);
-    size_t n_queries = b->n_rows * p->group;
+    size_t head_dim = p->attention->kv.head_dim;
+    const block *b = &j->blocks[p->n_blocks - 1 - index / p->n_parts];
+    phi3_attention_unit unit = unit_of(p, b, index % p->n_parts);
+    size_t n_queries = count_queries(p, &unit);
     float *own = j->threads + (size_t)thread * thread_floats(p) + attend_floats(p);
     phi3_attention_sums sums = sums_at(p, own, n_queries);
     phi3_attention_sums later = sums_at(p, own + sums_floats(p, n_queries), n_queries);
@@ -250,43 +283,42 @@ static void attend_unit(void *context, size_t index, int thread)
     j->kernels->finish_attention(p->attention, &unit, &sums, j->out);
 }
 
-/* The sums of a unit's stretch, with split. */
-static phi3_attention_sums partial_sums(const attention_job *j, const block *b, size_t kv_head,
+/* The sums of stretch number `index` of a unit, part number `part` of its block, with split. */
+static phi3_attention_sums partial_sums(const attention_job *j, const block *b, size_t part,
                                         size_t index)
 {
     const plan *p = &j->plan;
-    size_t number = (b->stretches_before + index) * p->attention->kv.n_kv_heads + kv_head;
-    size_t stride = sums_floats(p, p->block_rows * p->group);
-    return sums_at(p, j->partials + number * stride, b->n_rows * p->group);
+    phi3_attention_unit unit = unit_of(p, b, part);
+    size_t number = (b->stretches_before + index) * p->n_parts + part;
+    return sums_at(p, j->partials + number * unit_floats(p), count_queries(p, &unit));
 }
 
-static void add_up(const attention_job *j, const block *b, const phi3_attention_unit *unit)
+static void add_up(const attention_job *j, const block *b, size_t part)
 {
     const phi3_attention *attention = j->plan.attention;
-    phi3_attention_sums sums = partial_sums(j, b, unit->kv_head, 0);
+    phi3_attention_unit unit = unit_of(&j->plan, b, part);
+    phi3_attention_sums sums = partial_sums(j, b, part, 0);
     for (size_t i = 1; i < b->n_stretches; i++) {
-        phi3_attention_sums later = partial_sums(j, b, unit->kv_head, i);
-        j->kernels->add_sums(&sums, &later, b->n_rows * j->plan.group, attention->kv.head_dim);
+        phi3_attention_sums later = partial_sums(j, b, part, i);
+        j->kernels->add_sums(&sums, &later, count_queries(&j->plan, &unit), attention->kv.head_dim);
     }
-    j->kernels->finish_attention(attention, unit, &sums, j->out);
+    j->kernels->finish_attention(attention, &unit, &sums, j->out);
 }
 
-/* Index: a stretch of all blocks, and a kv head. */
+/* Index: a stretch of all blocks, and a part of its block. */
 static void attend_split(void *context, size_t index, int thread)
 {
     const attention_job *j = context;
-    size_t n_kv_heads = j->plan.attention->kv.n_kv_heads;
-    size_t number = index / n_kv_heads, kv_head = index % n_kv_heads;
+    size_t n_parts = j->plan.n_parts, number = index / n_parts, part = index % n_parts;
     const block *b = j->blocks;
     while (number >= b->stretches_before + b->n_stretches)
         b++;
-    phi3_attention_unit unit = unit_of(b, kv_head);
+    phi3_attention_unit unit = unit_of(&j->plan, b, part);
     size_t stretch = number - b->stretches_before;
-    phi3_attention_sums sums = partial_sums(j, b, kv_head, stretch);
+    phi3_attention_sums sums = partial_sums(j, b, part, stretch);
     attend_stretch(j, b, &unit, stretch, thread, &sums);
-    atomic_uint *pending = &j->pending[(size_t)(b - j->blocks) * n_kv_heads + kv_head];
-    if (atomic_fetch_sub(pending, 1) == 1)
-        add_up(j, b, &unit);
+    if (atomic_fetch_sub(&j->pending[(size_t)(b - j->blocks) * n_parts + part], 1) == 1)
+        add_up(j, b, part);
 }
 
 phi3_status phi3_cpu_attention(const phi3_exec *exec, const phi3_attention *attention,
@@ -298,18 +330,18 @@ phi3_status phi3_cpu_attention(const phi3_exec *exec, const phi3_attention *atte
                        .qkv = qkv,
                        .out = out};
     layout l = lay_out(&j.plan, exec->n_threads);
-    size_t n_kv_heads = attention->kv.n_kv_heads;
+    size_t n_parts = j.plan.n_parts;
     j.blocks = (block *)(void *)(scratch + l.blocks);
     j.pending = (atomic_uint *)(void *)(scratch + l.pending);
     j.partials = (float *)(void *)(scratch + l.partials);
     j.threads = (float *)(void *)(scratch + l.threads);
     cut_rows(&j.plan, j.blocks);
     if (!j.plan.split) {
-        phi3_parallel(exec->n_threads, j.plan.n_blocks * n_kv_heads, attend_unit, &j);
+        phi3_parallel(exec->n_threads, j.plan.n_blocks * n_parts, attend_unit, &j);
         return PHI3_OK;
     }
-    for (size_t i = 0; i < j.plan.n_blocks * n_kv_heads; i++)
-        atomic_init(&j.pending[i], (unsigned)j.blocks[i / n_kv_heads].n_stretches);
-    phi3_parallel(exec->n_threads, j.plan.n_stretches * n_kv_heads, attend_split, &j);
+    for (size_t i = 0; i < j.plan.n_blocks * n_parts; i++)
+        atomic_init(&j.pending[i], (unsigned)j.blocks[i / n_parts].n_stretches);
+    phi3_parallel(exec->n_threads, j.plan.n_stretches * n_parts, attend_split, &j);
     return PHI3_OK;
 }

@@ -31,18 +31,18 @@ typedef struct phi3_float_rows {
     size_t n_rows;
 } phi3_float_rows;
 
-/* One unit of attention: the query heads that share a kv head, in consecutive rows of one span. */
+/* One unit of attention: the query heads that share some kv heads, in consecutive rows of a span. */
 typedef struct phi3_attention_unit {
     const phi3_kv_span *span;
-    size_t kv_head;
-    size_t first; /* row of the span */
+    size_t kv_head, n_kv_heads; /* the first of them, how many */
+    size_t first;               /* row of the span */
     size_t n_rows;
 } phi3_attention_unit;
 
 /*
  * What a unit's query vectors have seen so far: for each, the sum of the weighted values, the sum of
- * the weights, and the highest score, to which weights are relative. Query vector q belongs to row
- * q / group of the unit and to query head q % group of its kv head.
+ * the weights, and the highest score, to which weights are relative. They stand by kv head, by row,
+ * and then by query head.
  */
 typedef struct phi3_attention_sums {
     float *values;  /* [n_queries][PHI3_ATTENTION_WIDTH(head_dim)] */

@@ -1,10 +1,11 @@
 /*
  * attention.c - attention of one unit of query vectors over some pages of the cache.
  *
- * A unit is what reads the same keys: the query heads of one kv head in some consecutive rows of a
- * span. For each page, keys are packed once and multiplied with all query vectors, scores become
- * weights relative to the highest score so far, values are packed and weighted. Both products are
- * the same tile of registers: a vector of a panel times a number of a row, step by step.
+ * A unit is some consecutive rows of a span and some kv heads. For each page and head, keys are packed
+ * once and multiplied with all query vectors that read them, scores become weights relative to the
+ * highest score so far, values are packed and weighted. Both products are the same tile of registers:
+ * a vector of a panel times a number of a row, step by step. The heads of a page follow each other in
+ * memory: where it is memory that takes the time, a unit has several, which are read as one stream.
  *
  * A query vector's numbers do not depend on which others are computed with it: each lane of a score
  * is one chain of sums over the dimensions, and each of a result over the positions.
@@ -13,6 +14,7 @@
 
 #include "kernels.h"
 #include "kv_panels.h"
+#include "kv_stream.h"
 #include "panel_product.h"
 #include "simd.h"
 
@@ -20,13 +22,13 @@
  * panels and weights holds two numbers of bfloat16. */
 typedef struct state {
     bool pairs;
-    size_t n_queries;
-    size_t n_steps; /* of a query: head_dim, or half of it */
-    size_t width;   /* of a value: PHI3_ATTENTION_WIDTH(head_dim) */
-    float *queries; /* [n_queries][n_steps], times 1 / sqrt(head_dim) */
-    float *scores;  /* [n_queries][PHI3_PAGE_POSITIONS], then the weights in their place */
-    float *keys;    /* [n_steps][PHI3_PAGE_POSITIONS] of the page */
-    float *values;  /* [PHI3_PAGE_POSITIONS][width] of the page */
+    size_t n_queries; /* of a kv head */
+    size_t n_steps;   /* of a query: head_dim, or half of it */
+    size_t width;     /* of a value: PHI3_ATTENTION_WIDTH(head_dim) */
+    float *queries;   /* [n_kv_heads][n_queries][n_steps], times 1 / sqrt(head_dim) */
+    float *scores;    /* [n_queries][PHI3_PAGE_POSITIONS], then the weights in their place */
+    float *keys;      /* [n_steps][PHI3_PAGE_POSITIONS] of the page */
+    float *values;    /* [PHI3_PAGE_POSITIONS][width] of the page */
     phi3_attention_sums sums;
 } state;
 
@@ -80,16 +82,27 @@ static void load_query(const state *s, const float *from, size_t head_dim, float
     }
 }
 
+/* Where query vector q of a unit comes from and where its result goes. */
+typedef struct place {
+    size_t row, head; /* of the batch, of all query heads */
+} place;
+
+static place place_of(const phi3_attention *attention, const phi3_attention_unit *unit, size_t q)
+{
+    size_t group = attention->n_heads / attention->kv.n_kv_heads;
+    size_t kv_head = unit->kv_head + q / (unit->n_rows * group);
+    return (place){unit->span->first_row + unit->first + q / group % unit->n_rows,
+                   kv_head * group + q % group};
+}
+
 static void load_queries(const phi3_attention *attention, const phi3_attention_unit *unit,
                          const float *qkv, const state *s)
 {
     const phi3_kv_layout *kv = &attention->kv;
-    size_t group = attention->n_heads / kv->n_kv_heads;
     size_t row_floats = (attention->n_heads + 2 * kv->n_kv_heads) * kv->head_dim;
-    for (size_t q = 0; q < s->n_queries; q++) {
-        size_t row = unit->span->first_row + unit->first + q / group;
-        size_t head = unit->kv_head * group + q % group;
-        load_query(s, qkv + row * row_floats + head * kv->head_dim, kv->head_dim,
+    for (size_t q = 0; q < unit->n_kv_heads * s->n_queries; q++) {
+        place at = place_of(attention, unit, q);
+        load_query(s, qkv + at.row * row_floats + at.head * kv->head_dim, kv->head_dim,
                    s->queries + q * s->n_steps);
         memset(s->sums.values + q * s->width, 0, s->width * sizeof(float));
         s->sums.totals[q] = 0;
@@ -218,13 +231,15 @@ typedef struct run {
 } run;
 
 static run find_run(const phi3_attention *attention, const phi3_attention_unit *unit, size_t page,
-                    size_t value)
+                    size_t index, size_t value)
 {
     const phi3_kv_span *span = unit->span;
     const phi3_kv_layout *kv = &attention->kv;
     size_t layer = attention->layer, head = unit->kv_head;
-    run r = {kv, phi3_kv_head(kv, span->pages[page], layer, value, head), NULL};
-    if ((page + 1) * PHI3_PAGE_POSITIONS < span->n_past + unit->first + unit->n_rows)
+    run r = {kv, phi3_kv_head(kv, span->pages[page], layer, value, head + index), NULL};
+    if (index + 1 < unit->n_kv_heads)
+        r.next = r.data + phi3_kv_run_bytes(kv);
+    else if ((page + 1) * PHI3_PAGE_POSITIONS < span->n_past + unit->first + unit->n_rows)
         r.next = phi3_kv_head(kv, span->pages[page + 1], layer, value, head);
     return r;
 }
@@ -264,6 +279,45 @@ static void pack_run(const state *s, const run *from, size_t value, size_t count
         break;
     default:
         pack(PHI3_F32, false, s, from, value, count);
+    }
+}
+
+/* The products of one query vector with a run: of its keys (value 0) to scores, or of its values (1),
+ * the first `count` positions. */
+INLINE void stream_run(phi3_dtype dtype, bool pairs, const state *s, const run *from, size_t value,
+                       size_t count)
+{
+    size_t head_dim = from->kv->head_dim;
+    stream t = {from->data, from->next, head_dim, head_dim * phi3_kv_element_bytes(dtype)};
+    if (value)
+        stream_values(dtype, pairs, &t, count, s->width, s->scores, s->sums.values);
+    else
+        stream_keys(dtype, pairs, &t, s->queries, s->keys, s->scores);
+}
+
+INLINE void stream_dtype(phi3_dtype dtype, const state *s, const run *from, size_t value,
+                         size_t count)
+{
+    if (s->pairs)
+        stream_run(dtype, true, s, from, value, count);
+    else
+        stream_run(dtype, false, s, from, value, count);
+}
+
+static void multiply_run(const state *s, const run *from, size_t value, size_t count)
+{
+    switch (from->kv->dtype) {
+    case PHI3_F16:
+        stream_dtype(PHI3_F16, s, from, value, count);
+        break;
+    case PHI3_BF16:
+        stream_dtype(PHI3_BF16, s, from, value, count);
+        break;
+    case PHI3_I8:
+        stream_dtype(PHI3_I8, s, from, value, count);
+        break;
+    default:
+        stream_run(PHI3_F32, false, s, from, value, count);
     }
 }
 
@@ -314,15 +368,23 @@ static size_t tile_rows(const state *s, size_t q)
     return s->n_queries - q < TILE_ROWS ? s->n_queries - q : TILE_ROWS;
 }
 
+/* What the queries of kv head number `index` of the unit see of a page. */
 static void attend_page(const phi3_attention *attention, const phi3_attention_unit *unit,
-                        size_t page, const state *s)
+                        size_t page, size_t index, const state *s)
 {
     size_t count = seen(attention, unit, page, 0, s->n_queries).end;
-    run keys = find_run(attention, unit, page, 0), values = find_run(attention, unit, page, 1);
+    run keys = find_run(attention, unit, page, index, 0);
+    run values = find_run(attention, unit, page, index, 1);
     page_job j = {attention,
                   unit,
                   page,
                   {phi3_kv_scales(keys.kv, keys.data), phi3_kv_scales(values.kv, values.data)}};
+    if (s->n_queries == 1) {
+        multiply_run(s, &keys, 0, count);
+        weigh(s, 0, whole_columns(s, count), seen(attention, unit, page, 0, 1), j.scales);
+        multiply_run(s, &values, 1, count);
+        return;
+    }
     pack_run(s, &keys, 0, count);
     for (size_t q = 0; q < s->n_queries; q += TILE_ROWS)
         score_tile(&j, s, q, tile_rows(s, q));
@@ -333,6 +395,18 @@ static void attend_page(const phi3_attention *attention, const phi3_attention_un
 
 /* ---- The kernels ----------------------------------------------------------------------------- */
 
+/* The part of the state that belongs to kv head number `index` of the unit. */
+static state of_head(const state *s, size_t index)
+{
+    size_t first = index * s->n_queries;
+    state h = *s;
+    h.queries += first * s->n_steps;
+    h.sums.values += first * s->width;
+    h.sums.totals += first;
+    h.sums.highest += first;
+    return h;
+}
+
 void ISA_NAME(phi3_attend)(const phi3_attention *attention, const phi3_attention_unit *unit,
                            size_t first_page, size_t end_page, const float *qkv, float *scratch,
                            const phi3_attention_sums *sums)
@@ -341,7 +415,10 @@ void ISA_NAME(phi3_attend)(const phi3_attention *attention, const phi3_attention
     state s = lay_out(attention, unit->n_rows * group, scratch, sums);
     load_queries(attention, unit, qkv, &s);
     for (size_t page = first_page; page < end_page; page++)
-        attend_page(attention, unit, page, &s);
+        for (size_t h = 0; h < unit->n_kv_heads; h++) {
+            state head = of_head(&s, h);
+            attend_page(attention, unit, page, h, &head);
+        }
 }
 
 void ISA_NAME(phi3_add_sums)(const phi3_attention_sums *sums, const phi3_attention_sums *later,
@@ -369,13 +446,12 @@ void ISA_NAME(phi3_finish_attention)(const phi3_attention *attention,
                                      const phi3_attention_unit *unit,
                                      const phi3_attention_sums *sums, float *out)
 {
-    size_t head_dim = attention->kv.head_dim, width = PHI3_ATTENTION_WIDTH(head_dim);
     size_t group = attention->n_heads / attention->kv.n_kv_heads;
-    for (size_t q = 0; q < unit->n_rows * group; q++) {
-        size_t row = unit->span->first_row + unit->first + q / group;
-        size_t head = unit->kv_head * group + q % group;
+    size_t head_dim = attention->kv.head_dim, width = PHI3_ATTENTION_WIDTH(head_dim);
+    for (size_t q = 0; q < unit->n_kv_heads * unit->n_rows * group; q++) {
+        place at = place_of(attention, unit, q);
         const float *values = sums->values + q * width;
-        float *to = out + (row * attention->n_heads + head) * head_dim;
+        float *to = out + (at.row * attention->n_heads + at.head) * head_dim;
         for (size_t i = 0; i < head_dim; i++)
             to[i] = values[i] / sums->totals[q];
     }

@@ -128,6 +128,25 @@ INLINE floats load_key(phi3_dtype dtype, bool pairs, const char *row, size_t i, 
     return round_pairs(low, high);
 }
 
+/* Packs a square of keys: LANES positions from `rows` on, dimensions i to i + LANES - 1, or as many
+ * pairs. `whole`: head_dim has them all.     panel [LANES][PHI3_PAGE_POSITIONS] */
+INLINE void pack_key_square(phi3_dtype dtype, bool pairs, bool whole, const char *rows, size_t i,
+                            size_t head_dim, float *panel)
+{
+    size_t row_bytes = head_dim * phi3_kv_element_bytes(dtype), columns = pairs ? 2 * LANES : LANES;
+    size_t end = whole ? i + columns : head_dim, count = LANES;
+    floats square[LANES];
+#pragma GCC unroll 16
+    for (size_t r = 0; r < LANES; r++)
+        square[r] = load_key(dtype, pairs, rows + r * row_bytes, i, end);
+    transpose(square);
+    if (!whole)
+        count = pairs ? (head_dim - i + 1) / 2 : head_dim - i;
+#pragma GCC unroll 16
+    for (size_t r = 0; r < count; r++)
+        store(panel + r * PHI3_PAGE_POSITIONS, square[r]);
+}
+
 /* Packs the keys of the first `count` positions, in whole vectors of positions.
  *     run [PHI3_PAGE_POSITIONS][head_dim]; next: the run that comes after, or NULL
  *     panel [head_dim, or head_dim / 2 pairs][PHI3_PAGE_POSITIONS] */
@@ -135,20 +154,17 @@ INLINE void pack_keys(phi3_dtype dtype, bool pairs, const char *run, const char 
                       size_t head_dim, float *panel)
 {
     size_t size = phi3_kv_element_bytes(dtype), row_bytes = head_dim * size, step = pairs ? 2 : 1;
-    for (size_t j = 0; j < count; j += LANES) {
+    for (size_t j = 0; j < count; j += LANES)
         for (size_t i = 0; i < head_dim; i += LANES * step) {
             if (next) /* as much of it, but the bytes in their order */
                 prefetch(next + j * row_bytes + i * LANES * size, LANES * LANES * step * size);
-            floats block[LANES];
-#pragma GCC unroll 16
-            for (size_t r = 0; r < LANES; r++)
-                block[r] = load_key(dtype, pairs, run + (j + r) * row_bytes, i, head_dim);
-            transpose(block);
-            size_t left = (head_dim - i + step - 1) / step, first = i / step;
-            for (size_t r = 0; r < LANES && r < left; r++)
-                store(panel + (first + r) * PHI3_PAGE_POSITIONS + j, block[r]);
+            const char *rows = run + j * row_bytes;
+            float *to = panel + i / step * PHI3_PAGE_POSITIONS + j;
+            if (i + LANES * step <= head_dim)
+                pack_key_square(dtype, pairs, true, rows, i, head_dim, to);
+            else
+                pack_key_square(dtype, pairs, false, rows, i, head_dim, to);
         }
-    }
 }
 
 /* Packs the first `count` values.
