@@ -740,6 +740,11 @@ typedef struct phi3_peaks {
 PHI3_API phi3_status phi3_measure_peaks(const phi3_run_options *options, phi3_peaks *peaks,
                                         phi3_error *error);
 
+/* The same of a device, as phi3_model_options names it; a CUDA device tells its memory's rate and
+ * cuBLAS's, and what it does not tell is 0. */
+PHI3_API phi3_status phi3_measure_device_peaks(const char *device, const phi3_run_options *options,
+                                               phi3_peaks *peaks, phi3_error *error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -172,6 +172,9 @@ typedef struct phi3_backend {
     void (*exec_free)(phi3_exec *exec);
     const char *(*failure)(void);
 
+    /* What the device can do at best, see phi3_peaks; in some tenths of a second. NULL: it is a CPU. */
+    phi3_status (*measure_peaks)(phi3_peaks *peaks);
+
     /* out[r][:] = row ids[r] of table.     table [vocab][n_columns], out [n_rows][n_columns] */
     phi3_status (*embed)(const phi3_exec *exec, const phi3_matrix *table, const int32_t *ids,
                          size_t n_rows, float *out);

@@ -76,8 +76,14 @@ static const phi3_lua_field peaks_fields[] = {
     {NULL, 0, 0, 0},
 };
 
+typedef struct measure_options {
+    const char *device;
+    int n_threads;
+} measure_options;
+
 static const phi3_lua_field measure_fields[] = {
-    {"n_threads", PHI3_LUA_INT, offsetof(phi3_run_options, n_threads), 0},
+    {"device", PHI3_LUA_STRING, offsetof(measure_options, device), 0},
+    {"n_threads", PHI3_LUA_INT, offsetof(measure_options, n_threads), 0},
     {NULL, 0, 0, 0},
 };
 
@@ -86,13 +92,12 @@ static int measure_peaks(lua_State *L)
 {
     phi3_error error;
     phi3_peaks peaks;
-    phi3_run_options options = {0};
-    if (!phi3_lua_read_options(L, 1, "measure_peaks()", measure_fields, &options, &error))
+    measure_options given = {.device = "cpu"};
+    if (!phi3_lua_read_options(L, 1, "measure_peaks()", measure_fields, &given, &error))
         return phi3_lua_fail(L, error.code, &error);
     phi3_lua_call call = phi3_lua_call_begin(L, 0);
-    options.interrupt = phi3_lua_interrupt;
-    options.interrupt_data = &call;
-    phi3_status status = phi3_measure_peaks(&options, &peaks, &error);
+    phi3_run_options options = {phi3_lua_interrupt, &call, given.n_threads};
+    phi3_status status = phi3_measure_device_peaks(given.device, &options, &peaks, &error);
     phi3_lua_call_end(&call);
     if (status != PHI3_OK)
         return phi3_lua_fail(L, status, &error);

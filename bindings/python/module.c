@@ -67,16 +67,17 @@ static PyObject *default_threads(PyObject *Py_UNUSED(module), PyObject *Py_UNUSE
 
 static PyObject *measure_peaks(PyObject *module, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"n_threads", NULL};
+    static char *keywords[] = {"device", "n_threads", NULL};
+    const char *device = "cpu";
     phi3_py_call call;
     phi3_run_options options = {.interrupt = phi3_py_interrupt, .interrupt_data = &call};
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$i:measure_peaks", keywords,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$si:measure_peaks", keywords, &device,
                                      &options.n_threads))
         return NULL;
     phi3_peaks p;
     phi3_error error;
     phi3_py_call_begin(&call, NULL);
-    phi3_status status = phi3_measure_peaks(&options, &p, &error);
+    phi3_status status = phi3_measure_device_peaks(device, &options, &p, &error);
     phi3_py_call_end(&call);
     if (status != PHI3_OK)
         return phi3_py_raise(PyModule_GetState(module), status, &error);
@@ -92,7 +93,7 @@ static PyMethodDef functions[] = {
     {"cpu_isa", cpu_isa, METH_NOARGS, "The instruction set that the CPU kernels use."},
     {"default_threads", default_threads, METH_NOARGS, "Threads used when 0 are asked for."},
     {"measure_peaks", (PyCFunction)(void (*)(void))measure_peaks, METH_VARARGS | METH_KEYWORDS,
-     "measure_peaks(*, n_threads=0)\n\nThe fields of phi3.Peaks."},
+     "measure_peaks(*, device=\"cpu\", n_threads=0)\n\nThe fields of phi3.Peaks."},
     {"quantize", (PyCFunction)(void (*)(void))phi3_py_quantize, METH_VARARGS | METH_KEYWORDS,
      "quantize(path, type, out_path, *, overwrite=False, n_threads=0, progress=None)\n\n"
      "Writes a model as a GGUF file of this type (\"q4_k_m\", ...), or as it is stored (None)."},

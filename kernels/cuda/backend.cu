@@ -117,6 +117,7 @@ template <int device> static phi3_backend make_table()
     b.end = on<device, phi3_cuda_end>::call;
     b.exec_free = on<device, phi3_cuda_exec_free>::call;
     b.failure = failure;
+    b.measure_peaks = on<device, phi3_cuda_measure_peaks>::call;
     b.embed = phi3_cuda_embed;
     b.linear = phi3_cuda_linear;
     b.add_rms_norm = phi3_cuda_add_rms_norm;

@@ -34,6 +34,9 @@ void phi3_cuda_exec_free(phi3_exec *exec);
 /* available.cu */
 bool phi3_cuda_available(int device, char *detail, size_t size);
 
+/* peaks.cu */
+phi3_status phi3_cuda_measure_peaks(phi3_peaks *peaks);
+
 /* matrix.cu */
 size_t phi3_cuda_matrix_bytes(const phi3_tensor *parts, size_t n_parts, phi3_compute compute);
 phi3_status phi3_cuda_matrix_create(const phi3_tensor *parts, size_t n_parts, phi3_compute compute,

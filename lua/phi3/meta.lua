@@ -253,7 +253,7 @@ function phi3.set_seed(seed) end
 ---@return {version: string, lua: string, backends: table[], cpu_isa: string, n_threads: integer}
 function phi3.info() end
 
----@param options? {n_threads: integer?}
+---@param options? {device: string?, n_threads: integer?}
 ---@return table<string, number>? peaks, string? message, string? code
 function phi3.measure_peaks(options) end
 

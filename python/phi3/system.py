@@ -33,12 +33,19 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def device_name(device: str) -> str:
+    """ "NVIDIA ..." for a CUDA device; the processor's name for any other."""
+    details = {backend["name"]: backend["detail"] for backend in _phi3.backends()}
+    return details[device].partition(",")[0] if device in details and ":" in device else cpu_name()
+
+
 @dataclass(frozen=True)
 class Peaks:
-    """What the CPU can do at best, all threads together: the bounds that speeds are held against.
+    """What the CPU (all threads together) or a device can do at best: bounds for speeds.
 
-    Products are matrix products with oneDNN at a good shape; units are multiply-adds in registers,
-    which no product can exceed. A multiply-add is two operations; 0: there is no code for it.
+    Products are matrix products with oneDNN or cuBLAS at a good shape; units are multiply-adds in
+    registers, which no product can exceed. A multiply-add is two operations; 0: there is no code
+    for it.
     """
 
     n_threads: int
@@ -51,6 +58,6 @@ class Peaks:
     units_int8: float
 
 
-def measure_peaks(*, n_threads: int = 0) -> Peaks:
-    """Measures for some 1.5 seconds, on n_threads (0: as many as there are cores)."""
-    return Peaks(*_phi3.measure_peaks(n_threads=n_threads))
+def measure_peaks(*, device: str = "cpu", n_threads: int = 0) -> Peaks:
+    """Measures for some 1.5 seconds; the CPU on n_threads (0: as many as there are cores)."""
+    return Peaks(*_phi3.measure_peaks(device=device, n_threads=n_threads))

@@ -44,11 +44,27 @@ static void measuring_can_be_interrupted(void **state)
     assert_int_equal(n_calls, 4);
 }
 
+/* A device tells what it reads and multiplies; an unknown one is refused. */
+static void devices(void **state)
+{
+    (void)state;
+    phi3_peaks peaks;
+    phi3_error error;
+    assert_int_equal(phi3_measure_device_peaks("abacus", NULL, &peaks, &error),
+                     PHI3_ERROR_INVALID_ARGUMENT);
+    const char *device = getenv("PHI3_TEST_BACKEND");
+    if (device == NULL)
+        return;
+    assert_int_equal(phi3_measure_device_peaks(device, NULL, &peaks, &error), PHI3_OK);
+    assert_true(peaks.read > 0 && peaks.product_bf16 > 0 && peaks.product_f32 > 0);
+}
+
 static int tests(void)
 {
     const struct CMUnitTest list[] = {
         cmocka_unit_test(one_core),
         cmocka_unit_test(measuring_can_be_interrupted),
+        cmocka_unit_test(devices),
     };
     return cmocka_run_group_tests(list, NULL, NULL);
 }

@@ -50,7 +50,7 @@ def test_bindings_see_only_the_public_header():
 
 
 # NULL in the tables of backends that compute in the host's memory.
-OF_DEVICES = {"memory", "matrix_bytes", "begin", "end", "exec_free", "failure"}
+OF_DEVICES = {"memory", "matrix_bytes", "begin", "end", "exec_free", "failure", "measure_peaks"}
 
 
 def ops_of_the_backend_table() -> list[str]:
@@ -67,6 +67,11 @@ def test_every_op_is_in_every_backend(op, backend):
     sources = [p.read_text() for p in (ROOT / "kernels" / backend).rglob("*.c")]
     table = next(s for s in sources if f"const phi3_backend phi3_backend_{backend} = {{" in s)
     assert re.search(rf"\.{op} = \w+", table)
+
+
+@pytest.mark.parametrize("op", [*ops_of_the_backend_table(), *sorted(OF_DEVICES)])
+def test_every_op_is_in_the_cuda_backend(op):
+    assert re.search(rf"\bb\.{op} = ", (ROOT / "kernels/cuda/backend.cu").read_text())
 
 
 def test_no_source_file_is_longer_than_800_lines():

@@ -22,12 +22,14 @@ class Machine:
     @classmethod
     def of(cls, measured: dict[str, float]) -> Machine:
         """`measured`: what phi3.measure_peaks() gives, in G a second; 0 where there is no such.
-        What no product was measured for counts as what the multipliers reach in registers."""
+        What no product was measured for counts as what the multipliers reach in registers, and
+        8-bit integers that are not multiplied at all as bfloat16, to which CUDA expands them."""
         names = {"float32": "f32", "bfloat16": "bf16", "int8": "int8"}
         peaks = {
             name: measured[f"product_{short}"] or measured[f"units_{short}"]
             for name, short in names.items()
         }
+        peaks["int8"] = peaks["int8"] or peaks["bfloat16"]
         return cls(1e9 * measured["read"], {name: 1e9 * v for name, v in peaks.items() if v})
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidArgumentError
-from ..system import cpu_name
+from ..system import device_name
 from .bounds import Cost, Machine, decode_bound, prefill_bound
 from .measure import LOADING, Bench, Engine
 from .plan import Measure
@@ -28,7 +28,7 @@ def result_of(bench: Bench) -> dict[str, Any]:
         raise InvalidArgumentError(f"{first.model} has no room for as many tokens as are asked for")
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "cpu": cpu_name(),
+        "cpu": device_name(first.facts["device"]),
         "threads": bench.threads,
         "rounds": bench.rounds,
         "engines": {engine.name: _about(engine) for engine in bench.engines},

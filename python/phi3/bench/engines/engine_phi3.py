@@ -39,7 +39,8 @@ class Engine:
         }
 
     def peaks(self) -> list[dict[str, float]]:
-        return [dataclasses.asdict(phi3.measure_peaks(n_threads=self.threads))]
+        peaks = phi3.measure_peaks(device=self.core.device, n_threads=self.threads)
+        return [dataclasses.asdict(peaks)]
 
     def run(self, prompts: list[list[int]], n_new: int) -> tuple[float, float]:
         generation = _phi3.Generation(self.core, prompts, max_new_tokens=n_new + 1)
