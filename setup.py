@@ -1,7 +1,7 @@
 """Builds phi3._phi3 by calling CMake: configure, build, install the component `python`.
 
-How to build is written in CMakeLists.txt. The environment may choose: PHI3_CUDA=on|off (auto: the CUDA
-backend is built where nvcc and cuBLAS are found) and CMAKE_ARGS, for anything else.
+How to build is written in CMakeLists.txt. The environment may choose: PHI3_CUDA=on|off (auto: the
+CUDA backend is built where nvcc and cuBLAS are found) and CMAKE_ARGS, for anything else.
 """
 
 import os
