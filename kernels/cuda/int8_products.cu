@@ -3,9 +3,8 @@
  *
  * The work is bound by the bytes of the weights, which are read once for all rows of x. A warp
  * computes ROWS outputs for every row of x: its lanes take the pieces (pieces.h) of the weight rows
- * in turn and add up their sums at the end. With one or two rows of x the loads of several turns are
- * issued before the first of them is used, so that enough bytes are under way to keep the memory
- * busy; with more, the sums want the registers.
+ * in turn and add up their sums at the end. The loads of several turns are issued before the first of
+ * them is used, so that enough bytes are under way to keep the memory busy.
  *
  * The sum of a row of x is made in the same order, however many rows stand beside it.
  */
@@ -17,11 +16,12 @@ enum { THREADS = 128, N_WARPS = THREADS / PHI3_WARP, ROWS = 2 };
 
 /* ---- One piece ---------------------------------------------------------------------------------- */
 
-/* The groups of a piece that share a scale, from group g on, by 8-bit columns of x. */
+/* Adds the groups of a piece that share a scale, from group g on, by 8-bit columns of x. Fused
+ * operations are named, so that every kernel rounds alike. */
 template <typename Format>
-static __device__ __forceinline__ float dot8(const typename Format::stored &w, int piece, int g,
-                                             float scale, float min, const int x[Format::SHARE][4],
-                                             float x_scale, int x_sum)
+static __device__ __forceinline__ float
+add_dot(const typename Format::stored &w, int piece, int g, float scale, float min,
+        const int x[Format::SHARE][4], float x_scale, int x_sum, float sum)
 {
     int dot = 0;
     PHI3_UNROLL
@@ -31,8 +31,8 @@ static __device__ __forceinline__ float dot8(const typename Format::stored &w, i
             dot = __dp4a(Format::codes(w, piece, g + h, word), x[h][word], dot);
     }
     if (Format::HAS_MIN)
-        return x_scale * fmaf(scale, (float)dot, -min * (float)x_sum);
-    return x_scale * scale * (float)(dot - Format::ZERO * x_sum);
+        return fmaf(x_scale, fmaf(scale, (float)dot, -min * (float)x_sum), sum);
+    return fmaf(x_scale * scale, (float)(dot - Format::ZERO * x_sum), sum);
 }
 
 /* Adds the products of a piece of each of ROWS weight rows with all rows of x. `column` is the first
@@ -63,25 +63,35 @@ static __device__ __forceinline__ void add_piece(const phi3_product &p,
             }
             PHI3_UNROLL
             for (int r = 0; r < ROWS; r++)
-                sums[n][r] += dot8<Format>(w[r], piece, g, scale[r][g],
-                                           Format::HAS_MIN ? min[r][g] : 0, x, x_scale, x_sum);
+                sums[n][r] =
+                    add_dot<Format>(w[r], piece, g, scale[r][g], Format::HAS_MIN ? min[r][g] : 0, x,
+                                    x_scale, x_sum, sums[n][r]);
         }
     }
 }
 
 /* ---- 8-bit products ------------------------------------------------------------------------------ */
 
-/* Turns whose loads are issued together: 64 to 128 bytes of codes in each lane. */
-template <typename Format, int N_X> struct ahead {
-    enum { TURNS = N_X > 2 ? 1 : sizeof(typename Format::stored) <= 20 ? 4 : 2 };
+/* Turns whose loads are issued together, and blocks that a multiprocessor shall hold: what together
+ * fills the registers and spills none. */
+template <typename Format, int N_X> struct tuning {
+    enum {
+        BYTES = sizeof(typename Format::stored),
+        FEW = N_X == 16 && BYTES >= 48,
+        TURNS = FEW                       ? 1
+                : N_X <= 2 && BYTES <= 20 ? 4
+                                          : 2,
+        BLOCKS = N_X == 1  ? 5
+                 : N_X < 8 ? 4
+                           : 3
+    };
 };
 
 template <typename Format, int N_X>
-static __global__ void __launch_bounds__(THREADS, N_X == 1   ? 5
-                                                  : N_X < 16 ? 4
-                                                             : 3) multiply_pieces(phi3_product p)
+static __global__ void __launch_bounds__(THREADS, (tuning<Format, N_X>::BLOCKS))
+    multiply_pieces(phi3_product p)
 {
-    constexpr int TURNS = ahead<Format, N_X>::TURNS, STEP = TURNS * PHI3_WARP;
+    constexpr int TURNS = tuning<Format, N_X>::TURNS, STEP = TURNS * PHI3_WARP;
     int first = (blockIdx.x * N_WARPS + threadIdx.x / PHI3_WARP) * ROWS;
     if (first >= p.n_out)
         return;

@@ -48,6 +48,8 @@ RULES = [
     Rule("multiply_pieces<phi3_q4_k, 1>", loads=4, in_flight=18 << 10),
     Rule("multiply_pieces<phi3_q6_k, 1>", loads=4, in_flight=18 << 10),
     Rule("multiply_floats<bfloat16_weights, 1", loads=8, in_flight=18 << 10),
+    Rule("multiply_pieces<phi3_q4_0, ", loads=2, in_flight=18 << 10),  # up to 16 rows of x
+    Rule("multiply_pieces<phi3_q4_k, ", loads=2, in_flight=18 << 10),
     Rule("multiply_pieces<", loads=2),
     Rule("multiply_floats<", loads=2),
     Rule("multiply_expanded<", loads=1),
