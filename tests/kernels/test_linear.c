@@ -165,6 +165,19 @@ static void large_and_misaligned(void **state)
     check_shape(PHI3_BF16, 523, 70, 128, 1);
 }
 
+/* The widths of the family's models, with few outputs: several turns of a warp, whole and in part. */
+static void widths_of_the_family(void **state)
+{
+    (void)state;
+    random_state = 10;
+    const phi3_dtype dtypes[] = {PHI3_BF16, PHI3_F16,  PHI3_Q4_0, PHI3_Q8_0,
+                                 PHI3_Q4_K, PHI3_Q5_K, PHI3_Q6_K};
+    const size_t columns[] = {3072, 5120, 8192}, rows[] = {1, 2, 8, 16, 24};
+    for (size_t d = 0; d < COUNT(dtypes); d++)
+        for (size_t r = 0; r < COUNT(rows); r++)
+            check_shape(dtypes[d], rows[r], 5, columns[(d + r) % COUNT(columns)], 0);
+}
+
 /* Parts of different formats below each other write their own columns of y. */
 static void mixed_parts(void **state)
 {
@@ -268,6 +281,48 @@ static void rows_do_not_matter(void **state)
                 check_rows_do_not_matter(all_dtypes[d], block == 32 ? 32 * 27 : 768, compute);
         }
     }
+}
+
+static void check_few_rows(const phi3_backend *backend, phi3_dtype dtype, size_t n_columns,
+                           phi3_compute compute)
+{
+    const size_t rows[] = {2, 3, 4, 7, 8};
+    enum { N_OUT = 5, MOST = 8 };
+    phi3_tensor w = random_tensor(dtype, N_OUT, n_columns, 0);
+    phi3_matrix *matrix = NULL;
+    assert_int_equal(backend->matrix_create(&w, 1, compute, NULL, &matrix, NULL), PHI3_OK);
+    float *x = random_floats(MOST * n_columns), alone[MOST * N_OUT], together[MOST * N_OUT];
+    float *x_there = to_device(backend, x, MOST * n_columns * sizeof *x);
+    float *y_there = to_device(backend, NULL, sizeof alone);
+    for (size_t r = 0; r < MOST; r++)
+        run_linear(backend, matrix, 1, x_there + r * n_columns, 1, y_there + r * N_OUT);
+    assert_int_equal(backend->download(alone, y_there, sizeof alone), PHI3_OK);
+    for (size_t r = 0; r < COUNT(rows); r++) {
+        run_linear(backend, matrix, 1, x_there, rows[r], y_there);
+        assert_int_equal(backend->download(together, y_there, sizeof together), PHI3_OK);
+        assert_memory_equal(alone, together, rows[r] * N_OUT * sizeof *alone);
+    }
+    backend->release(x_there);
+    backend->release(y_there);
+    backend->matrix_free(matrix);
+    test_free(x);
+    test_free((void *)w.data);
+}
+
+/* The same on every backend, for as many rows as decoding puts together. */
+static void few_rows_do_not_matter(void **state)
+{
+    (void)state;
+    random_state = 11;
+    size_t n_backends;
+    const phi3_backend *const *backends = test_backends(&n_backends);
+    for (size_t b = 0; b < n_backends; b++)
+        for (size_t d = 0; d < COUNT(all_dtypes); d++)
+            for (int exact = 0; exact < 2; exact++) {
+                size_t block = phi3_dtype_traits(all_dtypes[d])->block_size;
+                check_few_rows(backends[b], all_dtypes[d], block == 1 ? 1000 : 5 * block,
+                               exact ? PHI3_COMPUTE_FLOAT32 : PHI3_COMPUTE_MIXED);
+            }
 }
 
 /* oneDNN adds in another order than our kernels: its rows differ by the rounding of float32, and are
@@ -456,9 +511,10 @@ static int all_tests(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_format_and_size), cmocka_unit_test(large_and_misaligned),
-        cmocka_unit_test(mixed_parts),           cmocka_unit_test(threads_do_not_matter),
-        cmocka_unit_test(special_activations),   cmocka_unit_test(embed_expands_rows),
-        cmocka_unit_test(bad_parts_are_refused), cmocka_unit_test(rows_do_not_matter),
+        cmocka_unit_test(widths_of_the_family),  cmocka_unit_test(mixed_parts),
+        cmocka_unit_test(threads_do_not_matter), cmocka_unit_test(special_activations),
+        cmocka_unit_test(embed_expands_rows),    cmocka_unit_test(bad_parts_are_refused),
+        cmocka_unit_test(rows_do_not_matter),    cmocka_unit_test(few_rows_do_not_matter),
         cmocka_unit_test(rows_through_onednn),   cmocka_unit_test(columns_are_what_is_stored),
     };
     return cmocka_run_group_tests_name("linear", tests, NULL, NULL);
