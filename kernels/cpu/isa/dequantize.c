@@ -12,38 +12,58 @@
 #include "kernels/reference/dequantize.c"
 #undef phi3_dequantize_row
 
-INLINE void expand_group(const format f, const uint8_t *group, float *out)
+/* A run of LANES elements has one scale and one min. */
+INLINE floats scale_of(const format f, const uint8_t *group, const float *scales, int element)
+{
+    if (f.block_bytes)
+        return splat_float16(group + (size_t)element / 32 * f.block_bytes);
+    return splat(scales[element / (f.half_blocks ? 16 : 32)]);
+}
+
+INLINE floats min_of(const format f, const uint8_t *group, const float *mins, int element)
+{
+    if (f.block_bytes)
+        return splat_float16(group + (size_t)element / 32 * f.block_bytes + 2);
+    return splat(mins[element / 32]);
+}
+
+/* The first n_steps vectors of a group. */
+INLINE void expand_steps(const format f, const uint8_t *group, int n_steps, float *out)
 {
     float scales[16], mins[8];
-    f.scales(group, scales, mins);
+    if (!f.block_bytes)
+        f.scales(group, scales, mins);
     UNROLL_STEPS
-    for (int step = 0; step < STEPS; step++) {
+    for (int step = 0; step < n_steps; step++) {
         uint8_t codes[VECTOR_BYTES];
         bytes vector = f.codes(group, step);
         memcpy(codes, &vector, sizeof codes);
         for (int i = 0; i < VECTOR_BYTES; i += LANES) {
             int element = step * VECTOR_BYTES + i;
             floats v = lane_bytes_to_floats(codes + i) - (float)f.zero;
-            v *= scales[element / (f.half_blocks ? 16 : 32)];
+            v *= scale_of(f, group, scales, element);
             if (f.has_mins)
-                v += mins[element / 32];
+                v += min_of(f, group, mins, element);
             store(out + element, v);
         }
     }
 }
 
-/* The blocks that fill no group go through one with zeros behind them. Returns how many columns it
- * has expanded. */
+/* What fills no step goes through one with zeros behind. Returns how many columns it has expanded. */
 INLINE size_t expand_groups(const format f, const uint8_t *row, size_t n_columns, float *out)
 {
     size_t done = 0;
     for (; done + GROUP <= n_columns; done += GROUP, row += f.group_bytes)
-        expand_group(f, row, out + done);
+        expand_steps(f, row, STEPS, out + done);
+    if (!f.block_bytes)
+        return done;
+    for (; done + VECTOR_BYTES <= n_columns; done += VECTOR_BYTES, row += BLOCKS * f.block_bytes)
+        expand_steps(f, row, 1, out + done);
     if (done < n_columns) {
-        uint8_t group[GROUP / 32 * sizeof(phi3_block_q8_0)] = {0}; /* the largest of them */
-        float expanded[GROUP];
-        memcpy(group, row, (n_columns - done) / 32 * (f.group_bytes / GROUP_BLOCKS));
-        expand_group(f, group, expanded);
+        uint8_t step[BLOCKS * sizeof(phi3_block_q8_0)] = {0}; /* the largest of them */
+        float expanded[VECTOR_BYTES];
+        memcpy(step, row, (n_columns - done) / 32 * f.block_bytes);
+        expand_steps(f, step, 1, expanded);
         memcpy(out + done, expanded, (n_columns - done) * sizeof *out);
     }
     return n_columns;

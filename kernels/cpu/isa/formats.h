@@ -28,29 +28,19 @@ enum {
 /* An element is scale * (code - zero) + min. */
 typedef struct format {
     size_t group_bytes;
-    int zero;         /* subtracted from every code */
-    bool has_mins;    /* a number is added to every weight of a block */
-    bool half_blocks; /* scales count for 16 elements, not 32 */
+    size_t block_bytes; /* of a block of 32; 0: a block is a group */
+    int zero;           /* subtracted from every code */
+    bool has_mins;      /* a number is added to every weight of a block */
+    bool half_blocks;   /* scales count for 16 elements, not 32 */
 
-    /* The scales [8 or 16] and mins [8] of a group. */
+    /* The scales [8 or 16] and mins [8] of a group that is a block. A block of 32 begins with its
+     * scale, and then its min, in float16. */
     void (*scales)(const uint8_t *group, float *scales, float *mins);
     /* The codes of vector number `step` of the group. */
     bytes (*codes)(const uint8_t *group, int step);
 } format;
 
 /* ---- Formats of blocks of 32 ----------------------------------------------------------------- */
-
-/* Eight float16 numbers, one per block. */
-INLINE void block_numbers(const uint8_t *from, size_t block_bytes, float *numbers)
-{
-    store8(numbers, load_float16_strided(from, block_bytes));
-}
-
-INLINE void scales_q4_0(const uint8_t *group, float *scales, float *mins)
-{
-    (void)mins;
-    block_numbers(group, sizeof(phi3_block_q4_0), scales);
-}
 
 INLINE bytes codes_q4_0(const uint8_t *group, int step)
 {
@@ -61,16 +51,10 @@ INLINE bytes codes_q4_0(const uint8_t *group, int step)
 
 static const format format_q4_0 = {
     .group_bytes = GROUP_BLOCKS * sizeof(phi3_block_q4_0),
+    .block_bytes = sizeof(phi3_block_q4_0),
     .zero = 8,
-    .scales = scales_q4_0,
     .codes = codes_q4_0,
 };
-
-INLINE void scales_q4_1(const uint8_t *group, float *scales, float *mins)
-{
-    block_numbers(group, sizeof(phi3_block_q4_1), scales);
-    block_numbers(group + 2, sizeof(phi3_block_q4_1), mins);
-}
 
 INLINE bytes codes_q4_1(const uint8_t *group, int step)
 {
@@ -81,16 +65,10 @@ INLINE bytes codes_q4_1(const uint8_t *group, int step)
 
 static const format format_q4_1 = {
     .group_bytes = GROUP_BLOCKS * sizeof(phi3_block_q4_1),
+    .block_bytes = sizeof(phi3_block_q4_1),
     .has_mins = true,
-    .scales = scales_q4_1,
     .codes = codes_q4_1,
 };
-
-INLINE void scales_q5_0(const uint8_t *group, float *scales, float *mins)
-{
-    (void)mins;
-    block_numbers(group, sizeof(phi3_block_q5_0), scales);
-}
 
 INLINE bytes codes_q5_0(const uint8_t *group, int step)
 {
@@ -102,16 +80,10 @@ INLINE bytes codes_q5_0(const uint8_t *group, int step)
 
 static const format format_q5_0 = {
     .group_bytes = GROUP_BLOCKS * sizeof(phi3_block_q5_0),
+    .block_bytes = sizeof(phi3_block_q5_0),
     .zero = 16,
-    .scales = scales_q5_0,
     .codes = codes_q5_0,
 };
-
-INLINE void scales_q5_1(const uint8_t *group, float *scales, float *mins)
-{
-    block_numbers(group, sizeof(phi3_block_q5_1), scales);
-    block_numbers(group + 2, sizeof(phi3_block_q5_1), mins);
-}
 
 INLINE bytes codes_q5_1(const uint8_t *group, int step)
 {
@@ -123,16 +95,10 @@ INLINE bytes codes_q5_1(const uint8_t *group, int step)
 
 static const format format_q5_1 = {
     .group_bytes = GROUP_BLOCKS * sizeof(phi3_block_q5_1),
+    .block_bytes = sizeof(phi3_block_q5_1),
     .has_mins = true,
-    .scales = scales_q5_1,
     .codes = codes_q5_1,
 };
-
-INLINE void scales_q8_0(const uint8_t *group, float *scales, float *mins)
-{
-    (void)mins;
-    block_numbers(group, sizeof(phi3_block_q8_0), scales);
-}
 
 /* Signed codes become unsigned ones that are 128 higher. */
 INLINE bytes codes_q8_0(const uint8_t *group, int step)
@@ -144,16 +110,10 @@ INLINE bytes codes_q8_0(const uint8_t *group, int step)
 
 static const format format_q8_0 = {
     .group_bytes = GROUP_BLOCKS * sizeof(phi3_block_q8_0),
+    .block_bytes = sizeof(phi3_block_q8_0),
     .zero = 128,
-    .scales = scales_q8_0,
     .codes = codes_q8_0,
 };
-
-INLINE void scales_iq4_nl(const uint8_t *group, float *scales, float *mins)
-{
-    (void)mins;
-    block_numbers(group, sizeof(phi3_block_iq4_nl), scales);
-}
 
 /* phi3_iq4_values, 128 higher. */
 static const uint8_t iq4_codes[16] = {1,   24,  45,  63,  79,  93,  106, 118,
@@ -168,8 +128,8 @@ INLINE bytes codes_iq4_nl(const uint8_t *group, int step)
 
 static const format format_iq4_nl = {
     .group_bytes = GROUP_BLOCKS * sizeof(phi3_block_iq4_nl),
+    .block_bytes = sizeof(phi3_block_iq4_nl),
     .zero = 128,
-    .scales = scales_iq4_nl,
     .codes = codes_iq4_nl,
 };
 

@@ -323,21 +323,15 @@ INLINE floats load_int8(const void *from)
 #endif
 }
 
-/* 8 float16 numbers, `stride` bytes apart. */
-INLINE floats8 load_float16_strided(const uint8_t *from, size_t stride)
+/* A float16 number in every lane. */
+INLINE floats splat_float16(const void *from)
 {
-#if defined(__AVX2__)
-    __m128i packed = _mm_setr_epi16(
-        (short)phi3_load_u16(from), (short)phi3_load_u16(from + stride),
-        (short)phi3_load_u16(from + 2 * stride), (short)phi3_load_u16(from + 3 * stride),
-        (short)phi3_load_u16(from + 4 * stride), (short)phi3_load_u16(from + 5 * stride),
-        (short)phi3_load_u16(from + 6 * stride), (short)phi3_load_u16(from + 7 * stride));
-    return (floats8)_mm256_cvtph_ps(packed);
+#if defined(__AVX512F__)
+    return (floats)_mm512_cvtph_ps(_mm256_set1_epi16((short)phi3_load_u16(from)));
+#elif defined(__AVX2__)
+    return (floats)_mm256_cvtph_ps(_mm_set1_epi16((short)phi3_load_u16(from)));
 #else
-    floats8 v;
-    for (int i = 0; i < 8; i++)
-        v[i] = phi3_load_f16(from + (size_t)i * stride);
-    return v;
+    return splat(phi3_load_f16(from));
 #endif
 }
 
