@@ -77,17 +77,20 @@ static size_t kv_bytes(const phi3_model *model)
     return (n_tokens + PHI3_PAGE_POSITIONS - 1) / PHI3_PAGE_POSITIONS * phi3_kv_page_bytes(&layer);
 }
 
-/* What a backend must hold: activations, and the weights of its units; an embedding that is the head,
- * too, once. */
+/* What a backend must hold: activations for each of its segments, and the weights of its units; an
+ * embedding that is the head, too, once. */
 static size_t needed_on(const phi3_model *model, const phi3_backend *backend,
                         const phi3_backend *const *place)
 {
     size_t n_units = n_units_of(model), bytes = 0;
     bool shares = model->weights.lm_head.count == 0 && place[n_units - 1] == backend;
-    for (size_t unit = shares ? 1 : 0; unit < n_units; unit++)
-        if (place[unit] == backend)
-            bytes += unit_bytes(model, backend, unit);
-    return bytes > 0 ? bytes + phi3_workspace_bytes(model) : 0;
+    for (size_t unit = 0; unit < n_units; unit++) {
+        if (place[unit] != backend)
+            continue;
+        bytes += unit == 0 && shares ? 0 : unit_bytes(model, backend, unit);
+        bytes += unit == 0 || place[unit - 1] != backend ? phi3_workspace_bytes(model) : 0;
+    }
+    return bytes;
 }
 
 /* ---- Filling devices ------------------------------------------------------------------------------ */
