@@ -12,12 +12,14 @@ extern "C" {
  * ops run in order, and those of other threads beside them. */
 #define PHI3_STREAM cudaStreamPerThread
 
-/* The error stays with the runtime, whose words `failure` takes. */
+/* A failure stays with the runtime, whose words `failure` takes; want of memory is forgotten: what
+ * comes next may succeed. */
 static inline phi3_status phi3_cuda_status(cudaError_t error)
 {
-    return error == cudaSuccess                 ? PHI3_OK
-           : error == cudaErrorMemoryAllocation ? PHI3_ERROR_OUT_OF_MEMORY
-                                                : PHI3_ERROR_DEVICE;
+    if (error != cudaErrorMemoryAllocation)
+        return error == cudaSuccess ? PHI3_OK : PHI3_ERROR_DEVICE;
+    (void)cudaGetLastError();
+    return PHI3_ERROR_OUT_OF_MEMORY;
 }
 
 /* Whether everything launched so far was accepted. */
