@@ -6,6 +6,7 @@
 #   make lua            builds the Lua module: tests/lua/run.sh build/lua/5.4 lua5.4 PROGRAM.lua
 #   make test           sets everything up and passes the tests
 #   make test-live      compares with transformers and torch themselves (large downloads)
+#   make test-cuda      compiles the CUDA backend and checks its machine code; needs nvcc 13, no GPU
 #   make test-sanitize  runs the C tests with the address and undefined-behaviour sanitizers
 #   make deps           installs the Debian packages that a build needs (or names them)
 #   make lint, format   checks the style with clang-format and ruff, or mends it
@@ -23,8 +24,8 @@ SOURCES := CMakeLists.txt setup.py pyproject.toml \
                    ! -name '*.so' ! -name '*.so.*' -print)
 C_FILES  = $(shell git ls-files '*.c' '*.h' '*.cu' '*.cpp')
 
-.PHONY: chat serve lua test test-c test-python test-server test-live test-sanitize deps lint format \
-        clean
+.PHONY: chat serve lua test test-c test-python test-server test-live test-cuda test-sanitize deps \
+        lint format clean
 .DEFAULT_GOAL := chat
 
 chat: $(VENV)/.installed $(VENV)/.model
@@ -120,7 +121,7 @@ test-c: $(VENV)/.lua $(VENV)/.model
 	$(BIN)/ctest --test-dir $(BUILD) --output-on-failure -j$$(nproc)
 
 test-sanitize: $(VENV)/.tools
-	@$(configure) -S . -B $(BUILD)-sanitize -DPHI3_SANITIZE=ON -DPHI3_LUA=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
+	@$(configure) -S . -B $(BUILD)-sanitize -DPHI3_SANITIZE=ON -DPHI3_LUA=OFF -DPHI3_CUDA=off -DCMAKE_BUILD_TYPE=RelWithDebInfo >/dev/null
 	@$(BIN)/cmake --build $(BUILD)-sanitize
 	LSAN_OPTIONS=suppressions=$(CURDIR)/tests/c/leaks_elsewhere.txt \
 	    $(BIN)/ctest --test-dir $(BUILD)-sanitize --output-on-failure -j$$(nproc)
@@ -137,6 +138,14 @@ test-live: $(VENV)/.installed $(VENV)/.model $(VENV)/.tools
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group live
 	PHI3_TEST_LIVE=1 $(BIN)/python -m pytest tests/python -q -m live $(PYTEST_FLAGS)
 
+# All architectures are compiled and read; what is linked and opened is for one of them.
+test-cuda: $(VENV)/.tools
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group cuda
+	@$(configure) -S . -B $(BUILD)-cuda -DPHI3_CUDA=on -DPHI3_CUDA_ARCHITECTURES=90 -DPHI3_LUA=OFF >/dev/null
+	@$(BIN)/cmake --build $(BUILD)-cuda
+	$(BIN)/ctest --test-dir $(BUILD)-cuda --output-on-failure -L cuda
+	$(BIN)/python tests/cuda/predict.py
+
 lint: $(VENV)/.tools
 	clang-format --dry-run --Werror $(C_FILES)
 	if command -v luacheck >/dev/null; then luacheck -q .; fi
@@ -149,4 +158,4 @@ format: $(VENV)/.tools
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(BUILD) $(BUILD)-sanitize $(VENV)
+	rm -rf $(BUILD) $(BUILD)-sanitize $(BUILD)-cuda $(VENV)
