@@ -4,7 +4,10 @@
  * $OMP_NUM_THREADS when it is set; else one per physical core that this process may run on, and no
  * more than the container's CPU quota.
  */
+#include "threads.h"
+
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -53,17 +56,34 @@ static int physical_cores(void)
     return CPU_COUNT(&cores);
 }
 
-/* CPUs that the control group grants, rounded up; 0: no limit known. */
-static int cpu_quota(void)
+/* ---- Control groups ------------------------------------------------------------------------------ */
+
+/* Reads one or two numbers from a file below `root`. Returns whether it is there. */
+static bool read_numbers(const char *root, const char *name, long *first, long *second)
 {
-    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "r");
-    long quota = 0, period = 0;
+    char path[512];
+    if ((size_t)snprintf(path, sizeof path, "%s/%s", root, name) >= sizeof path)
+        return false;
+    FILE *file = fopen(path, "r");
     if (!file)
-        return 0;
-    int fields = fscanf(file, "%ld %ld", &quota, &period); /* "max 100000" gives none */
+        return false;
+    long ignored = 0;
+    (void)!fscanf(file, "%ld %ld", first, second ? second : &ignored); /* "max 100000": none */
     fclose(file);
-    return fields == 2 && quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
+    return true;
 }
+
+int phi3_cpu_quota(const char *root)
+{
+    long quota = 0, period = 0;
+    if (!read_numbers(root, "cpu.max", &quota, &period)) { /* version 2; else the files of 1 */
+        (void)read_numbers(root, "cpu/cpu.cfs_quota_us", &quota, NULL);
+        (void)read_numbers(root, "cpu/cpu.cfs_period_us", &period, NULL);
+    }
+    return quota > 0 && period > 0 ? (int)((quota + period - 1) / period) : 0;
+}
+
+/* ---- The default --------------------------------------------------------------------------------- */
 
 int phi3_default_threads(void)
 {
@@ -71,7 +91,7 @@ int phi3_default_threads(void)
     if (count)
         return count;
     count = physical_cores();
-    int quota = cpu_quota();
+    int quota = phi3_cpu_quota("/sys/fs/cgroup");
     if (quota && quota < count)
         count = quota;
     return count > 0 ? count : 1;
