@@ -212,7 +212,7 @@ static __device__ __forceinline__ void load_queries(const phi3_heads &h, const f
  * stretches, with `partials`, or 1 without. A thread has elements threadIdx.x, + THREADS, ... of the
  * block's [n_queries][head_dim] results. */
 template <typename Rows, int QUERIES>
-static __global__ void __launch_bounds__(THREADS, Rows::PER_LANE * QUERIES <= 24 ? 3 : 2)
+static __global__ void __launch_bounds__(THREADS, QUERIES <= 24 / Rows::PER_LANE ? 3 : 2)
     attend_rows(phi3_heads h, const int *few, const phi3_row_place *rows, void *const *pages,
                 unsigned *arrivals, const float *qkv, float *partials, float *out)
 {

@@ -55,8 +55,8 @@ local function all_functions(objects)
         "forward", "config", "generation_config", "device", "device_map", "fork", "truncate", "reset",
         "ids", "nbytes", "get_seq_length", "step", "run", "logits", "scores", "done", "finish_reasons",
         "timings", "encode", "decode", "token_to_id", "id_to_token", "added_tokens", "special_ids",
-        "vocab_size", "length", "model_max_length", "chat_template", "render_chat", "seed", "next", "put", "finish",
-        "tolist", "shape",
+        "vocab_size", "length", "model_max_length", "chat_template", "render_chat", "seed", "next", "put",
+        "finish", "tolist", "shape",
       } do
         add(tostring(object) .. ":" .. name, object[name])
       end
