@@ -9,10 +9,10 @@
  */
 #include "placement.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/error.h"
+#include "device_memory.h"
 #include "model.h"
 
 enum {
@@ -145,31 +145,6 @@ static void fill_devices(const phi3_model *model, const phi3_device_choice *choi
 
 /* ---- Checks ---------------------------------------------------------------------------------------- */
 
-/* A size as messages show it: "7640.0 MiB", "12.5 KiB". */
-typedef struct size_text {
-    char text[32];
-} size_text;
-
-static size_text show(size_t bytes)
-{
-    size_text shown;
-    double kib = (double)bytes / 1024;
-    bool is_small = kib < 1024;
-    snprintf(shown.text, sizeof shown.text, "%.1f %s", is_small ? kib : kib / 1024,
-             is_small ? "KiB" : "MiB");
-    return shown;
-}
-
-phi3_status phi3_fail_backend_memory(const phi3_backend *backend, const char *what,
-                                     phi3_error *error)
-{
-    size_t available, total;
-    if (!backend->memory || !backend->memory(&available, &total))
-        return phi3_fail_memory(error, what);
-    return phi3_fail(error, PHI3_ERROR_OUT_OF_MEMORY, "%s is out of memory (%s of %s are free): %s",
-                     backend->name, show(available).text, show(total).text, what);
-}
-
 static phi3_status check_backend(const phi3_model *model, const phi3_device_choice *choice,
                                  const phi3_backend *backend, const phi3_backend *const *place,
                                  phi3_error *error)
@@ -178,13 +153,13 @@ static phi3_status check_backend(const phi3_model *model, const phi3_device_choi
     size_t limit = phi3_memory_limit_of(choice, backend);
     if (needed > limit)
         return phi3_fail(error, PHI3_ERROR_OUT_OF_MEMORY,
-                         "the model takes %s on %s, where max_memory allows %s", show(needed).text,
-                         backend->name, show(limit).text);
+                         "the model takes %s on %s, where max_memory allows %s", phi3_show_size(needed).text,
+                         backend->name, phi3_show_size(limit).text);
     if (backend->memory && backend->memory(&available, &total) && needed > available)
         return phi3_fail(error, PHI3_ERROR_OUT_OF_MEMORY,
                          "the model takes %s on %s, where %s of %s are free; "
                          "device_map \"auto\" or a max_memory leaves a part of it on the CPU",
-                         show(needed).text, backend->name, show(available).text, show(total).text);
+                         phi3_show_size(needed).text, backend->name, phi3_show_size(available).text, phi3_show_size(total).text);
     return PHI3_OK;
 }
 

@@ -66,8 +66,4 @@ typedef struct phi3_pair {
 
 bool phi3_next_pair(const char **text, phi3_pair *pair);
 
-/* PHI3_ERROR_OUT_OF_MEMORY for something that was to be in a backend's memory. */
-phi3_status phi3_fail_backend_memory(const phi3_backend *backend, const char *what,
-                                     phi3_error *error);
-
 #endif
