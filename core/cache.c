@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "device_memory.h"
+#include "devices/device_memory.h"
 #include "model.h"
 
 /* ---- Who uses it ------------------------------------------------------------------------------ */

@@ -3,12 +3,12 @@
 #define PHI3_INTERNAL_MODEL_H
 
 #include "candidates.h"
+#include "devices/placement.h"
 #include "files/config.h"
 #include "files/packed.h"
 #include "files/quantization.h"
 #include "files/weights.h"
 #include "kernels/backend.h"
-#include "placement.h"
 #include "rope.h"
 #include "workspace.h"
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "base/error.h"
-#include "device_memory.h"
+#include "devices/device_memory.h"
 #include "model.h"
 
 struct phi3_workspace_pool {
