@@ -9,6 +9,7 @@ import functools
 import importlib.util
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import checkpoints
@@ -18,6 +19,9 @@ from tokenizers_for_tests import find_package, write_phi35_tokenizer
 # Threads that wait by spinning take the processor from those they wait for when other work runs
 # beside the tests. Read when the library is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# A shell's background jobs ignore Ctrl-C, and so would the programs that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
