@@ -153,13 +153,14 @@ static phi3_status check_backend(const phi3_model *model, const phi3_device_choi
     size_t limit = phi3_memory_limit_of(choice, backend);
     if (needed > limit)
         return phi3_fail(error, PHI3_ERROR_OUT_OF_MEMORY,
-                         "the model takes %s on %s, where max_memory allows %s", phi3_show_size(needed).text,
-                         backend->name, phi3_show_size(limit).text);
+                         "the model takes %s on %s, where max_memory allows %s",
+                         phi3_show_size(needed).text, backend->name, phi3_show_size(limit).text);
     if (backend->memory && backend->memory(&available, &total) && needed > available)
         return phi3_fail(error, PHI3_ERROR_OUT_OF_MEMORY,
                          "the model takes %s on %s, where %s of %s are free; "
                          "device_map \"auto\" or a max_memory leaves a part of it on the CPU",
-                         phi3_show_size(needed).text, backend->name, phi3_show_size(available).text, phi3_show_size(total).text);
+                         phi3_show_size(needed).text, backend->name, phi3_show_size(available).text,
+                         phi3_show_size(total).text);
     return PHI3_OK;
 }
 
