@@ -36,12 +36,7 @@ function M.check(args)
       unused[#unused + 1] = tostring(name)
     end
   end
-  if #unused > 0 then
-    table.sort(unused)
-    calls.misuse("The following `model_kwargs` are not used by the model: %s (note: typos in the "
-      .. "generate arguments will also show up in this list)%s", calls.show_list(unused),
-      calls.suggestion(unused[1], ARGUMENTS))
-  end
+  calls.refuse_unused(unused, ARGUMENTS)
   for _, pair in ipairs {
     {"return_text", "return_full_text"}, {"return_tensors", "return_full_text"},
     {"return_text", "return_tensors"},

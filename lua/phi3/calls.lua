@@ -230,4 +230,15 @@ function M.show_list(names)
   return "[" .. table.concat(shown, ", ") .. "]"
 end
 
+--- Raises an error, in transformers' words, when there are names of arguments that nothing takes.
+function M.refuse_unused(unused, known)
+  if #unused == 0 then
+    return
+  end
+  table.sort(unused)
+  M.misuse("The following `model_kwargs` are not used by the model: %s (note: typos in the generate "
+    .. "arguments will also show up in this list)%s", M.show_list(unused),
+    M.suggestion(unused[1], known))
+end
+
 return M

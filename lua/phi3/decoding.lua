@@ -47,12 +47,7 @@ local function refuse_unknown(args)
       unused[#unused + 1] = tostring(name)
     end
   end
-  if #unused > 0 then
-    table.sort(unused)
-    calls.misuse("The following `model_kwargs` are not used by the model: %s (note: typos in the "
-      .. "generate arguments will also show up in this list)%s", calls.show_list(unused),
-      calls.suggestion(unused[1], M.ARGUMENTS))
-  end
+  calls.refuse_unused(unused, M.ARGUMENTS)
 end
 
 local function refuse_streaming_beams(args, passed)
