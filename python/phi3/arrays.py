@@ -62,6 +62,18 @@ def to_rows(value: Any, name: str = "input_ids") -> list[list[int]]:
     raise InvalidTypeError(f"{name} must be a list of integers, a list of such lists or an array")
 
 
+def masks_of(rows: list[list[int]], mask: Any) -> list[list[int]]:
+    """An attention mask as rows of 0 and 1 that fit the ids; all ones when there is none."""
+    if mask is None:
+        return [[1] * len(row) for row in rows]
+    masks = to_rows(mask, "attention_mask")
+    if [len(row) for row in masks] != [len(row) for row in rows]:
+        raise InvalidArgumentError("attention_mask and input_ids must have the same shape")
+    if not all(any(row) for row in masks):
+        raise InvalidArgumentError("attention_mask hides a whole row")
+    return masks
+
+
 def _integer(item: Any, name: str) -> int:
     if isinstance(item, int):
         return int(item)

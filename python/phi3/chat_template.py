@@ -9,8 +9,9 @@ from __future__ import annotations
 import functools
 import json
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from . import _phi3
 from .errors import (
     InvalidArgumentError,
     InvalidTypeError,
@@ -18,25 +19,23 @@ from .errors import (
     UnsupportedError,
 )
 
-if TYPE_CHECKING:
-    from .tokenization import PreTrainedTokenizer
-
 Messages = list[dict[str, Any]]
 
 _CUT_HERE = "<<phi3 continues here>>"  # marks the end of the message to be continued
 
 
 def render(
-    tokenizer: PreTrainedTokenizer,
     messages: Messages,
     template: str | None,
     *,
+    core: _phi3.Tokenizer | None,
     add_generation_prompt: bool,
     continue_final_message: bool,
     variables: dict[str, Any],
 ) -> str:
-    """The prompt of one conversation. `template` replaces the tokenizer's own; `variables` are what
-    a template may look at beside the messages."""
+    """The prompt of one conversation. `core` is the tokenizer if template and special tokens are
+    those of its files, which the C library goes by; `variables` are what a template may look at
+    beside the messages."""
     messages = [_without_none(message) for message in messages]
     if not messages:
         raise InvalidArgumentError("A conversation without messages has no prompt.")
@@ -49,37 +48,24 @@ def render(
         raise InvalidArgumentError(
             "continue_final_message is set but the last message has no text."
         )
-    template = template or tokenizer.chat_template
     if template is None:
         raise InvalidArgumentError(
             "This tokenizer has no chat template: pass one as `chat_template`, or set "
             "tokenizer.chat_template."
         )
-    if _is_own(tokenizer, template, variables):
+    if core is not None:
         try:
-            return tokenizer.core.render_chat(
+            return core.render_chat(
                 [_fields(message) for message in messages],
                 add_generation_prompt=add_generation_prompt,
                 continue_final_message=continue_final_message,
             )
         except UnsupportedError:
             pass
-    variables = {
-        **tokenizer.special_tokens_map,
-        **variables,
-        "add_generation_prompt": add_generation_prompt,
-    }
+    variables = {**variables, "add_generation_prompt": add_generation_prompt}
     if continue_final_message:
         return _render_open(template, messages, variables)
     return _render_jinja(template, messages, variables)
-
-
-def _is_own(tokenizer: PreTrainedTokenizer, template: str, variables: dict[str, Any]) -> bool:
-    """Whether template and special tokens are those of the tokenizer's files, which the C library
-    goes by, rather than what a call or an assignment has put in their place."""
-    replaced = {"bos_token", "eos_token"} & variables.keys()
-    own_tokens = tokenizer._special_ids == tokenizer.core.special_ids
-    return template == tokenizer.core.chat_template and not replaced and own_tokens
 
 
 def _without_none(message: Any) -> dict[str, Any]:

@@ -6,17 +6,14 @@ taken off before and put back after, and streamers are fed.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import _phi3, random
-from .arrays import IdList, batch_of, from_logits, from_rows, kind_of, to_rows
+from .arrays import IdList, batch_of, from_logits, from_rows, kind_of, masks_of, to_rows
 from .errors import InvalidArgumentError, InvalidTypeError, UnsupportedError
 from .generation import GenerationConfig, core_arguments, lengths, prepare
 from .log import logger
 from .outputs import GenerateOutput
-
-if TYPE_CHECKING:
-    from .modeling import Phi3ForCausalLM
 
 # Arguments of transformers' generate() that are not generation settings and that this version does
 # not have.
@@ -28,7 +25,10 @@ _REFUSED = ["custom_generate", "synced_gpus", "inputs_embeds", "position_ids"]
 
 
 def generate(
-    model: Phi3ForCausalLM,
+    core: _phi3.Model,
+    defaults: GenerationConfig,
+    n_positions: int,
+    /,
     inputs: Any = None,
     generation_config: GenerationConfig | None = None,
     *,
@@ -43,6 +43,8 @@ def generate(
 ) -> Any:
     """Continues one sequence of ids or a batch of them.
 
+    core, defaults, n_positions: a model, its own settings, and how many tokens it takes; from here
+        on, the arguments of `model.generate`.
     inputs, input_ids: rows of ids (a list, lists, a NumPy array, a torch tensor); none: BOS alone.
     attention_mask: 0 where a row is padded. Without it, ids equal to `pad_token_id` count as
         padding unless that is also an EOS.
@@ -61,10 +63,10 @@ def generate(
     default_max_length = (
         kwargs.get("max_length") is None
         and getattr(generation_config, "max_length", None) is None
-        and model.generation_config.max_length is None
+        and defaults.max_length is None
     )
     _refuse_streaming_beams(generation_config, kwargs, streamer)
-    config, rest = prepare(model.generation_config, generation_config, kwargs)
+    config, rest = prepare(defaults, generation_config, kwargs)
     unused = [name for name, value in rest.items() if value is not None]
     if unused:
         raise InvalidArgumentError(
@@ -77,14 +79,14 @@ def generate(
     if streamer is not None:
         repeats = config.num_return_sequences or 1
         streamer.put(batch_of([row for row in prompt.padded for _ in range(repeats)]))
-    length = lengths(config, prompt.width, default_max_length, model.config.max_position_embeddings)
+    length = lengths(config, prompt.width, default_max_length, n_positions)
     if config.stop_strings is not None and tokenizer is None:
         raise InvalidArgumentError(
             "stop strings need the model's tokenizer: pass it as the `tokenizer` argument"
         )
-    caches = _caches(model, past_key_values, len(prompt.rows), bool(config.return_dict_in_generate))
+    caches = _caches(core, past_key_values, len(prompt.rows), bool(config.return_dict_in_generate))
     run = _phi3.Generation(
-        model.core,
+        core,
         prompt.rows,
         caches=caches,
         tokenizer=getattr(tokenizer, "core", None),
@@ -169,24 +171,12 @@ def _mask_of_padding(rows: list[list[int]], config: GenerationConfig) -> list[li
     return [[int(token != pad) for token in row] for row in rows]
 
 
-def masks_of(rows: list[list[int]], mask: Any) -> list[list[int]]:
-    """An attention mask as rows of 0 and 1 that fit the ids; all ones when there is none."""
-    if mask is None:
-        return [[1] * len(row) for row in rows]
-    masks = to_rows(mask, "attention_mask")
-    if [len(row) for row in masks] != [len(row) for row in rows]:
-        raise InvalidArgumentError("attention_mask and input_ids must have the same shape")
-    if not all(any(row) for row in masks):
-        raise InvalidArgumentError("attention_mask hides a whole row")
-    return masks
-
-
 def _caches(
-    model: Phi3ForCausalLM, given: Any, n_rows: int, returned: bool
+    core: _phi3.Model, given: Any, n_rows: int, returned: bool
 ) -> list[_phi3.Cache | None] | None:
     """One cache for each row. A single row whose result is a dict gets one to return."""
     if given is None:
-        return [_phi3.Cache(model.core)] if returned and n_rows == 1 else None
+        return [_phi3.Cache(core)] if returned and n_rows == 1 else None
     caches = [given] if isinstance(given, _phi3.Cache) else given
     if not isinstance(caches, (list, tuple)) or len(caches) != n_rows:
         raise InvalidTypeError("past_key_values must be a phi3.Cache, or one for each row")

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from . import _phi3, decoding, saving
-from .arrays import from_logits, kind_of, to_rows
+from .arrays import from_logits, kind_of, masks_of, to_rows
 from .configuration import Phi3Config, read_json
 from .devices import Device, device_word, device_words, memory_words, place_of
 from .errors import InvalidArgumentError, InvalidTypeError, UnsupportedError
@@ -87,7 +87,7 @@ class Phi3ForCausalLM:
         `use_cache=True` and none given, a new one is returned.
         """
         rows = to_rows(input_ids)
-        masks = decoding.masks_of(rows, attention_mask)
+        masks = masks_of(rows, attention_mask)
         rows = [_without_left_padding(*pair) for pair in zip(rows, masks, strict=True)]
         caches = past_key_values
         if caches is None and use_cache:
@@ -105,7 +105,8 @@ class Phi3ForCausalLM:
 
     def generate(self, *args: Any, **kwargs: Any) -> Any | GenerateOutput:
         """See `phi3.decoding.generate`, whose arguments these are."""
-        return decoding.generate(self, *args, **kwargs)
+        n_positions = self.config.max_position_embeddings
+        return decoding.generate(self.core, self.generation_config, n_positions, *args, **kwargs)
 
     def save_pretrained(self, path: str | os.PathLike, *, progress: bool | None = None) -> None:
         """Writes the model, quantised as it was loaded, as a GGUF file that llama.cpp loads, too.

@@ -294,14 +294,16 @@ class PreTrainedTokenizer:
         if any(callable(tool) for tool in tools or ()):
             raise UnsupportedError("a tool must be given as a JSON schema, not as a function")
         is_batch = bool(conversation) and isinstance(conversation[0], (list, tuple))
+        template = chat_template or self.chat_template
+        variables = {"tools": tools, "documents": documents, **kwargs}
         texts = [
             render(
-                self,
                 messages,
-                chat_template,
+                template,
+                core=self.core if self._is_of_files(template, variables) else None,
                 add_generation_prompt=add_generation_prompt,
                 continue_final_message=continue_final_message,
-                variables={"tools": tools, "documents": documents, **kwargs},
+                variables={**self.special_tokens_map, **variables},
             )
             for messages in (conversation if is_batch else [conversation])
         ]
@@ -318,6 +320,13 @@ class PreTrainedTokenizer:
             **(tokenizer_kwargs or {}),
         )
         return encoding if return_dict else encoding["input_ids"]
+
+    def _is_of_files(self, template: str | None, variables: dict[str, Any]) -> bool:
+        """Whether template and special tokens are those of the tokenizer's files, rather than what
+        a call or an assignment has put in their place."""
+        replaced = {"bos_token", "eos_token"} & variables.keys()
+        own_tokens = self._special_ids == self.core.special_ids
+        return template == self.core.chat_template and not replaced and own_tokens
 
     def __repr__(self) -> str:
         return (
