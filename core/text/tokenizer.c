@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "base/file.h"
+#include "characters.h"
 #include "tokenizer_parts.h"
 
 /* ---- Loading -------------------------------------------------------------------------------- */
@@ -74,10 +75,11 @@ static void find_symbols(phi3_tokenizer *tokenizer)
 
 phi3_status phi3_tokenizer_finish(phi3_tokenizer *tokenizer, const char *file, phi3_error *error)
 {
-    if (tokenizer->vocabulary.n_tokens == 0)
+    const phi3_vocabulary *vocabulary = &tokenizer->vocabulary;
+    if (vocabulary->n_tokens == 0)
         return phi3_fail(error, PHI3_ERROR_BAD_FILE, "%s: the vocabulary is empty", file);
     find_symbols(tokenizer);
-    PHI3_TRY(phi3_merges_finish(tokenizer, error));
+    PHI3_TRY(phi3_merges_finish(&tokenizer->merges, vocabulary, tokenizer->unk_id, error));
     PHI3_TRY(phi3_added_finish(tokenizer, file, error));
     return phi3_decoder_prepare(tokenizer, file, error);
 }

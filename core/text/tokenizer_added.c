@@ -3,6 +3,7 @@
  * else. In: the added tokens of a file. Out: search trees, and with them the next token in a text:
  * the leftmost, and of those that begin there the longest.
  */
+#include "characters.h"
 #include "tokenizer_parts.h"
 
 /* ---- Search trees --------------------------------------------------------------------------- */

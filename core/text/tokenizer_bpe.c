@@ -7,6 +7,7 @@
  * ranks the leftmost. Symbols that no merge can join are separated first, so that most runs are a
  * word long: those are merged by plain search, long ones with a heap, in n log n steps.
  */
+#include "characters.h"
 #include "tokenizer_parts.h"
 
 enum { SHORT_RUN = 32 };

@@ -10,6 +10,7 @@
  *   byte_level     the bytes of all tokens are one text; what is not UTF-8 becomes U+FFFD
  *   strip          the text loses spaces at its very beginning
  */
+#include "characters.h"
 #include "tokenizer_parts.h"
 #include "utf8.h"
 

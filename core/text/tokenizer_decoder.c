@@ -3,6 +3,7 @@
  * steps of a file. Out: for every token the bytes that it adds to a text (phi3_token.bytes), so
  * that tokenizer_decode.c only has to join them.
  */
+#include "characters.h"
 #include "tokenizer_parts.h"
 
 enum { MAX_STEPS = 16, MAX_DECODED_SIZE = 1 << 16 };

@@ -2,6 +2,7 @@
  * tokenizer_encode.c - phi3_tokenizer_encode: the road from text to ids, in the order in which the
  * parts come. In: UTF-8. Out: ids and the places in the text that they stand for.
  */
+#include "characters.h"
 #include "tokenizer_parts.h"
 #include "utf8.h"
 

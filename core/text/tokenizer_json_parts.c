@@ -5,6 +5,7 @@
  * refused by its name, for to leave it out would give other ids.
  */
 #include "base/json.h"
+#include "characters.h"
 #include "tokenizer_parts.h"
 
 typedef struct reader {

@@ -3,7 +3,14 @@
  * Out: a hash table from a pair of ids to its rank and result, and the set of neighbours that any
  * merge can join.
  */
-#include "tokenizer_parts.h"
+#include "tokenizer_merges.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "characters.h"
 
 #include <math.h>
 
@@ -169,10 +176,10 @@ static size_t join_bit(int32_t left, int32_t right)
  * The symbols that a text of this token can begin (or end) with: its first (last) character, and
  * the token itself where it is a symbol of its own: a byte token, the unknown token.
  */
-static size_t edge_symbols(const phi3_tokenizer *tokenizer, int32_t id, bool last,
+static size_t edge_symbols(const phi3_vocabulary *vocabulary, int32_t unk_id, int32_t id, bool last,
                            int32_t symbols[2])
 {
-    const phi3_token *token = &tokenizer->vocabulary.tokens[id];
+    const phi3_token *token = &vocabulary->tokens[id];
     size_t start = 0;
     size_t size = phi3_character_size(token->text);
     if (last) {
@@ -182,17 +189,17 @@ static size_t edge_symbols(const phi3_tokenizer *tokenizer, int32_t id, bool las
         size = token->text_size - start;
     }
     size_t count = 0;
-    int32_t character = phi3_vocabulary_find(&tokenizer->vocabulary, token->text + start, size);
+    int32_t character = phi3_vocabulary_find(vocabulary, token->text + start, size);
     if (character >= 0)
         symbols[count++] = character;
-    if (id == tokenizer->unk_id || strncmp(token->text, "<0x", 3) == 0)
+    if (id == unk_id || strncmp(token->text, "<0x", 3) == 0)
         symbols[count++] = id;
     return count;
 }
 
-phi3_status phi3_merges_finish(phi3_tokenizer *tokenizer, phi3_error *error)
+phi3_status phi3_merges_finish(phi3_merges *merges, const phi3_vocabulary *vocabulary,
+                               int32_t unk_id, phi3_error *error)
 {
-    phi3_merges *merges = &tokenizer->merges;
     merges->joins = calloc((1u << JOIN_BITS) / 64, sizeof *merges->joins);
     if (merges->joins == NULL)
         return phi3_fail_memory(error, "the merges of a tokenizer");
@@ -201,8 +208,8 @@ phi3_status phi3_merges_finish(phi3_tokenizer *tokenizer, phi3_error *error)
         if (merge->left < 0)
             continue;
         int32_t ends[2], begins[2];
-        size_t n_ends = edge_symbols(tokenizer, merge->left, true, ends);
-        size_t n_begins = edge_symbols(tokenizer, merge->right, false, begins);
+        size_t n_ends = edge_symbols(vocabulary, unk_id, merge->left, true, ends);
+        size_t n_begins = edge_symbols(vocabulary, unk_id, merge->right, false, begins);
         for (size_t pair = 0; pair < n_ends * n_begins; pair++) {
             size_t bit = join_bit(ends[pair / n_begins], begins[pair % n_begins]);
             merges->joins[bit / 64] |= 1ull << bit % 64;

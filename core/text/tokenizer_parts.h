@@ -2,12 +2,14 @@
  * tokenizer_parts.h - what a tokenizer is made of, and the road of a text through it:
  *
  *   text --added tokens are cut out--> sections          tokenizer_added.c
- *        --normalizer----------------> aligned text      tokenizer_text.c
+ *        --normalizer----------------> aligned text      tokenizer_normalizer.c
  *        --pre-tokenizer-------------> pieces            tokenizer_split.c, tokenizer_pattern.c
  *        --model---------------------> symbols, merged   tokenizer_bpe.c, tokenizer_merges.c
  *        -------------------------------> ids and places tokenizer_encode.c
  *
  * and back: ids --tokenizer_decoder.c, tokenizer_decode.c--> text.
+ *
+ * The tokens, merges, patterns and texts themselves know no tokenizer: they have headers of their own.
  *
  * The terms are those of Hugging Face tokenizers, whose results these files reproduce.
  * tokenizer_json.c, tokenizer_settings.c and tokenizer_gguf.c fill the object from files;
@@ -22,133 +24,18 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "phi3.h"
+#include "tokenizer_merges.h"
+#include "tokenizer_pattern.h"
+#include "tokenizer_text.h"
+#include "tokenizer_vocabulary.h"
 
 enum {
-    PHI3_MAX_TOKEN_ID = 1 << 21,      /* ten times the largest known vocabulary */
-    PHI3_MAX_TOKEN_SIZE = 1024,       /* bytes; the longest known token has 128 */
     PHI3_MAX_ENCODED_SIZE = 1 << 30,  /* bytes of one text */
     PHI3_MAX_TEXT_GROWTH = 32,        /* how many times longer a normalizer may make a text */
     PHI3_MAX_PRE_TOKENIZER_STEPS = 32 /* a splitting step costs a pass over the text */
 };
 
-/* ---- Vocabulary: ids <-> spellings ---------------------------------------------------------- */
-
-typedef struct phi3_token {
-    const char *text;  /* [text_size] the spelling; NULL: the id has no token */
-    const char *bytes; /* [bytes_size] what it adds to a decoded text */
-    uint32_t text_size;
-    uint32_t bytes_size;
-    int32_t added; /* index of the added token; -1: it is none */
-    int16_t byte;  /* what a byte token such as "<0xE2>" stands for; -1: not a byte token */
-    bool special;  /* dropped by skip_special_tokens */
-} phi3_token;
-
-typedef struct phi3_vocabulary {
-    phi3_token *tokens; /* [count] by id */
-    size_t count;       /* highest id + 1 */
-    size_t capacity;
-    size_t n_tokens; /* ids that have a token */
-    int32_t *slots;  /* [slot_count] ids, placed by the hash of their spelling; -1: free */
-    size_t slot_count;
-    struct phi3_text_block *blocks; /* where the spellings stand; they never move */
-} phi3_vocabulary;
-
-/* Adds a token; `file` stands for it in messages. Refuses taken ids and spellings, text that is not
- * UTF-8 or too long, and ids out of range. */
-phi3_status phi3_vocabulary_add(phi3_vocabulary *vocabulary, const char *file, int64_t id,
-                                const char *text, size_t size, phi3_error *error);
-
-/* The id of a spelling, or -1. */
-int32_t phi3_vocabulary_find(const phi3_vocabulary *vocabulary, const char *text, size_t size);
-
-/* The token of an id, or NULL. */
-const phi3_token *phi3_vocabulary_token(const phi3_vocabulary *vocabulary, int32_t id);
-
-/* A NUL-terminated copy that lives as long as the vocabulary; NULL when there is no memory. */
-char *phi3_vocabulary_keep(phi3_vocabulary *vocabulary, const char *text, size_t size);
-
-void phi3_vocabulary_free(phi3_vocabulary *vocabulary);
-
-/* How much of a token's spelling a message quotes, for "%.*s". */
-int phi3_shown(size_t size);
-
-/* ---- Merges: which two neighbours become one, and in which order ---------------------------- */
-
-typedef struct phi3_merge {
-    int32_t left, right; /* ids; left -1: a free slot */
-    uint32_t rank;       /* lower is merged first */
-    int32_t result;      /* id */
-} phi3_merge;
-
-typedef struct phi3_merges {
-    phi3_merge *slots; /* [slot_count], placed by the hash of (left, right) */
-    size_t slot_count;
-    size_t count;
-    uint64_t *joins; /* bit set of the symbol pairs that some merge spans: see phi3_merges_join */
-} phi3_merges;
-
-bool phi3_merges_put(phi3_merges *merges, int32_t left, int32_t right, uint32_t rank,
-                     int32_t result);
-const phi3_merge *phi3_merges_find(const phi3_merges *merges, int32_t left, int32_t right);
-
-/* Adds left + right as merge number `rank`; all three must be in the vocabulary. */
-phi3_status phi3_merges_add(phi3_merges *merges, const phi3_vocabulary *vocabulary,
-                            const char *file, size_t rank, const char *left, size_t left_size,
-                            const char *right, size_t right_size, phi3_error *error);
-
-/* Adds every way to split a token in two, in the order of the tokens' scores: highest first, and
- * of equals the leftmost in the text. A NaN score takes no part. scores: [vocabulary->count]. */
-phi3_status phi3_merges_from_scores(phi3_merges *merges, const phi3_vocabulary *vocabulary,
-                                    const float *scores, phi3_error *error);
-
-/* Notes which neighbours can ever be merged; to be called when all merges are there. */
-phi3_status phi3_merges_finish(phi3_tokenizer *tokenizer, phi3_error *error);
-
-/*
- * False when no merge reaches across the boundary between two symbols that stand side by side in
- * the text: the text may be cut there without changing the result. (True may be wrong, which only
- * costs time.) Cutting keeps the merging local: "▁" opens a word in every token of Phi-3.
- */
-bool phi3_merges_join(const phi3_merges *merges, int32_t left, int32_t right);
-
-void phi3_merges_free(phi3_merges *merges);
-
-/* ---- Text with its origin ------------------------------------------------------------------- */
-
-typedef struct phi3_range {
-    uint32_t start, end;
-} phi3_range;
-
-/* A part of the text on its way to the model. */
-typedef struct phi3_section {
-    const char *bytes;
-    size_t size;
-    const phi3_range *origins; /* [size] where in the caller's text each byte's character stood;
-                                 NULL: this is the caller's text itself, from `base` on */
-    uint32_t base;
-} phi3_section;
-
-/* Where in the caller's text the bytes [start, end) came from: whole characters. */
-phi3_offset phi3_section_origin(const phi3_section *section, size_t start, size_t end);
-
-/* Memory for a section that differs from the caller's text. */
-typedef struct phi3_aligned {
-    char *bytes;         /* [size] */
-    phi3_range *origins; /* [size] */
-    size_t size;
-    size_t limit; /* of the size; 0: none but that of a phi3_range */
-    size_t bytes_capacity, origins_capacity;
-} phi3_aligned;
-
-/* Appends bytes that all came from one place, or a part of a section. */
-bool phi3_aligned_append(phi3_aligned *out, const char *bytes, size_t size, phi3_offset origin);
-bool phi3_aligned_copy(phi3_aligned *out, const phi3_section *section, size_t start, size_t end);
-/* Appends a section's bytes [start, end) with every `pattern` replaced. */
-bool phi3_aligned_replace(phi3_aligned *out, const phi3_section *section, phi3_range part,
-                          const char *pattern, size_t pattern_size, const char *content,
-                          size_t content_size);
-phi3_section phi3_aligned_section(const phi3_aligned *text);
-void phi3_aligned_free(phi3_aligned *text);
+/* ---- Normalizer: a section -> a section ----------------------------------------------------- */
 
 typedef struct phi3_normalizer_step {
     const char *pattern; /* what is replaced; NULL: content comes before the text */
@@ -160,35 +47,6 @@ typedef struct phi3_normalizer_step {
 /* Runs the tokenizer's normalizer: *section then points into one of the texts. */
 phi3_status phi3_normalize(const phi3_tokenizer *tokenizer, phi3_section *section,
                            phi3_aligned texts[2], phi3_error *error);
-
-/* ---- Patterns: PCRE2 with the meaning that tokenizers' regular expressions have ------------- */
-
-typedef struct phi3_pattern phi3_pattern;
-
-/* Compiles a regular expression, or plain text when `literal`. What PCRE2 would understand
- * differently is refused. `file` stands for it in messages. */
-phi3_status phi3_pattern_compile(const char *file, const char *source, size_t size, bool literal,
-                                 phi3_pattern **pattern, phi3_error *error);
-void phi3_pattern_free(phi3_pattern *pattern);
-
-/* What one thread needs to match: one for each call of encode. */
-typedef struct phi3_matcher phi3_matcher;
-phi3_matcher *phi3_matcher_create(void);
-void phi3_matcher_free(phi3_matcher *matcher);
-
-/* The text as patterns are to see it: the same size, characters that PCRE2 classifies differently
- * from tokenizers replaced by others of their class. Borrowed from the matcher or from `bytes`;
- * NULL when there is no memory. */
-const char *phi3_matcher_subject(phi3_matcher *matcher, const char *bytes, size_t size);
-
-/* The first match at or after `from` in a subject. *found false: none. */
-phi3_status phi3_pattern_search(const phi3_pattern *pattern, phi3_matcher *matcher,
-                                const char *subject, size_t size, size_t from, bool *found,
-                                phi3_range *match, phi3_error *error);
-
-/* The stand-in for a character that PCRE2's tables do not know as tokenizers' do, with as many bytes
- * in UTF-8; the character itself when there is no need. */
-uint32_t phi3_unicode_stand_in(uint32_t character);
 
 /* ---- Pre-tokenizer: a section -> pieces ----------------------------------------------------- */
 
@@ -441,35 +299,5 @@ phi3_status phi3_normalizer_add(phi3_tokenizer *tokenizer, const char *pattern, 
 
 /* Fills bytes and byte of every token, as the decoder says. */
 phi3_status phi3_decoder_prepare(phi3_tokenizer *tokenizer, const char *file, phi3_error *error);
-
-/* The byte-level alphabet: byte -> its character, and back (-1: not in the alphabet). */
-uint32_t phi3_byte_to_character(uint8_t byte);
-int phi3_character_to_byte(uint32_t character);
-
-/* How many bytes of UTF-8 the byte's character has. */
-static inline size_t phi3_spelled_size(char byte)
-{
-    return phi3_byte_to_character((uint8_t)byte) < 0x80 ? 1 : 2;
-}
-
-/* ---- Small things --------------------------------------------------------------------------- */
-
-/* UTF-8 that is known to be valid. */
-static inline size_t phi3_character_size(const char *text)
-{
-    uint8_t byte = (uint8_t)*text;
-    return byte < 0x80 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
-}
-
-static inline bool phi3_is_continuation(char byte)
-{
-    return ((uint8_t)byte & 0xC0) == 0x80;
-}
-
-uint32_t phi3_character_at(const char *text);
-size_t phi3_character_write(uint32_t character, char out[4]);
-
-/* Unicode's White_Space. */
-bool phi3_is_white_space(uint32_t character);
 
 #endif

@@ -8,8 +8,15 @@
  */
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
+#include <stdlib.h>
+#include <string.h>
 
-#include "tokenizer_parts.h"
+#include "base/bytes.h"
+#include "base/error.h"
+#include "characters.h"
+#include "tokenizer_pattern.h"
+#include "tokenizer_unicode.h"
+#include "tokenizer_vocabulary.h"
 
 enum {
     MAX_SOURCE_SIZE = 1 << 16,

@@ -5,6 +5,7 @@
  * Each step takes the list of pieces and makes the next one. Most split the pieces by a pattern; a
  * step of the Metaspace kind rewrites their text, which makes a new section.
  */
+#include "characters.h"
 #include "tokenizer_parts.h"
 
 void phi3_pieces_free(phi3_pieces *pieces)

@@ -1,71 +1,16 @@
 /*
  * tokenizer_text.c - text that still knows where it came from. A normalizer may insert and replace
  * text, but a token's place is told in the caller's own text: so each byte carries the span of the
- * character that it stands for. In: sections. Out: rewritten sections. Also: characters of UTF-8.
+ * character that it stands for. In: sections. Out: rewritten sections.
  */
-#include "tokenizer_parts.h"
+#include "tokenizer_text.h"
 
-/* ---- Characters ----------------------------------------------------------------------------- */
+#include <stdlib.h>
+#include <string.h>
 
-uint32_t phi3_character_at(const char *text)
-{
-    const uint8_t *byte = (const uint8_t *)text;
-    switch (phi3_character_size(text)) {
-    case 1:
-        return byte[0];
-    case 2:
-        return (byte[0] & 0x1Fu) << 6 | (byte[1] & 0x3Fu);
-    case 3:
-        return (byte[0] & 0x0Fu) << 12 | (byte[1] & 0x3Fu) << 6 | (byte[2] & 0x3Fu);
-    default:
-        return (byte[0] & 0x07u) << 18 | (byte[1] & 0x3Fu) << 12 | (byte[2] & 0x3Fu) << 6 |
-               (byte[3] & 0x3Fu);
-    }
-}
-
-size_t phi3_character_write(uint32_t character, char out[4])
-{
-    static const uint8_t leads[] = {0, 0, 0xC0, 0xE0, 0xF0};
-    size_t size = character < 0x80 ? 1 : character < 0x800 ? 2 : character < 0x10000 ? 3 : 4;
-    for (size_t i = size; i-- > 1; character >>= 6)
-        out[i] = (char)(0x80 | (character & 0x3F));
-    out[0] = (char)(leads[size] | character);
-    return size;
-}
-
-bool phi3_is_white_space(uint32_t character)
-{
-    return (character >= 0x09 && character <= 0x0D) || character == 0x20 || character == 0x85 ||
-           character == 0xA0 || character == 0x1680 ||
-           (character >= 0x2000 && character <= 0x200A) || character == 0x2028 ||
-           character == 0x2029 || character == 0x202F || character == 0x205F || character == 0x3000;
-}
-
-/* The byte-level alphabet of GPT-2: bytes that print stand for themselves, the others follow in
- * order from U+0100 on. */
-uint32_t phi3_byte_to_character(uint8_t byte)
-{
-    if (byte <= 0x20)
-        return 0x100u + byte;
-    if (byte >= 0x7F && byte <= 0xA0)
-        return 0x121u + (byte - 0x7Fu);
-    return byte == 0xAD ? 0x143 : byte;
-}
-
-int phi3_character_to_byte(uint32_t character)
-{
-    if (character >= 0x100 && character <= 0x120)
-        return (int)character - 0x100;
-    if (character >= 0x121 && character <= 0x142)
-        return (int)character - 0x121 + 0x7F;
-    if (character == 0x143)
-        return 0xAD;
-    bool prints = (character > 0x20 && character < 0x7F) ||
-                  (character > 0xA0 && character < 0x100 && character != 0xAD);
-    return prints ? (int)character : -1;
-}
-
-/* ---- Sections ------------------------------------------------------------------------------- */
+#include "base/bytes.h"
+#include "base/error.h"
+#include "characters.h"
 
 phi3_offset phi3_section_origin(const phi3_section *section, size_t start, size_t end)
 {
@@ -157,53 +102,4 @@ bool phi3_aligned_replace(phi3_aligned *out, const phi3_section *section, phi3_r
         }
     }
     return true;
-}
-
-/* ---- Normalizer ----------------------------------------------------------------------------- */
-
-phi3_status phi3_normalize(const phi3_tokenizer *tokenizer, phi3_section *section,
-                           phi3_aligned texts[2], phi3_error *error)
-{
-    size_t limit = (section->size + 1) * PHI3_MAX_TEXT_GROWTH;
-    for (size_t i = 0; i < tokenizer->normalizer_steps && section->size > 0; i++) {
-        const phi3_normalizer_step *step = &tokenizer->normalizer[i];
-        phi3_aligned *out = &texts[i % 2]; /* the other one holds *section */
-        phi3_range whole = {0, (uint32_t)section->size};
-        out->size = 0;
-        out->limit = limit < UINT32_MAX ? limit : UINT32_MAX - 1;
-        bool enough_memory;
-        if (step->pattern == NULL)
-            enough_memory = phi3_aligned_append(out, step->content, step->content_size,
-                                                phi3_section_origin(section, 0, 1)) &&
-                            phi3_aligned_copy(out, section, 0, section->size);
-        else
-            enough_memory =
-                phi3_aligned_replace(out, section, whole, step->pattern, step->pattern_size,
-                                     step->content, step->content_size);
-        if (!enough_memory)
-            return phi3_fail_memory(error, "a text");
-        *section = phi3_aligned_section(out);
-    }
-    return PHI3_OK;
-}
-
-phi3_status phi3_normalizer_add(phi3_tokenizer *tokenizer, const char *pattern, const char *content,
-                                phi3_error *error)
-{
-    size_t count = tokenizer->normalizer_steps;
-    phi3_normalizer_step *steps = realloc(tokenizer->normalizer, (count + 1) * sizeof *steps);
-    if (steps == NULL)
-        return phi3_fail_memory(error, "a normalizer");
-    tokenizer->normalizer = steps;
-    phi3_normalizer_step step = {.content_size = strlen(content)};
-    step.content = phi3_vocabulary_keep(&tokenizer->vocabulary, content, step.content_size);
-    if (pattern != NULL) {
-        step.pattern_size = strlen(pattern);
-        step.pattern = phi3_vocabulary_keep(&tokenizer->vocabulary, pattern, step.pattern_size);
-    }
-    if (step.content == NULL || (pattern != NULL && step.pattern == NULL))
-        return phi3_fail_memory(error, "a normalizer");
-    steps[count] = step;
-    tokenizer->normalizer_steps = count + 1;
-    return PHI3_OK;
 }

@@ -5,7 +5,9 @@
  * 14. Patterns ask for general categories only, so before matching each younger character gives way
  * to an old one of its category. In: a character. Out: its stand-in, as long in UTF-8, or itself.
  */
-#include "tokenizer_parts.h"
+#include "tokenizer_unicode.h"
+
+#include <stddef.h>
 
 typedef enum category { LU, LL, LM, LO, HAN, MN, MC, ND, NO, PD, PO, SM, SO, CF } category;
 

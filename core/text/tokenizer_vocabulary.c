@@ -4,7 +4,13 @@
  *
  * Spellings are copied into blocks that never move, so that tokens and callers may point to them.
  */
-#include "tokenizer_parts.h"
+#include "tokenizer_vocabulary.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
+#include "base/error.h"
 #include "utf8.h"
 
 enum { BLOCK_SIZE = 1 << 16, SHOWN_TOKEN_SIZE = 60 };
