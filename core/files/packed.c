@@ -8,16 +8,14 @@
 #include "packed.h"
 
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <time.h>
 
 #include "base/error.h"
 #include "kernels/checksum.h"
 #include "packed_file.h"
+#include "packed_key.h"
 
 enum {
-    HUGE_PAGE = 2 << 20,
-    MAX_SLOW_PAGES = 2,
     LINE = 64,
     MAX_ATTEMPTS = 3,  /* to replace a damaged file, before it is left alone */
     WAIT_STEP_MS = 20, /* while another process packs the same model */
@@ -27,65 +25,11 @@ enum {
 /* Where packed matrices go: to their places in memory, or through a buffer into a file. */
 typedef struct target {
     uint8_t *memory;
-    size_t size;
-    int n_slow_pages;       /* one after the other */
-    phi3_packed_file *file; /* NULL: memory is all of them, else the room for one */
-    uint64_t checksum;      /* of what went into the file */
+    const phi3_packed *whole; /* the memory of all of them; NULL: it is the room for one */
+    int n_slow_pages;         /* see phi3_packed_touch */
+    phi3_packed_file *file;   /* NULL: memory is all of them */
+    uint64_t checksum;        /* of what went into the file */
 } target;
-
-/* ---- Memory ---------------------------------------------------------------------------------- */
-
-/* Anonymous memory that begins at the edge of a huge page. */
-static phi3_status map_memory(size_t size, phi3_packed *packed, phi3_error *error)
-{
-    size_t mapping_size;
-    void *mapping = MAP_FAILED;
-    if (!phi3_add_overflows(size, HUGE_PAGE, &mapping_size))
-        mapping =
-            mmap(NULL, mapping_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (mapping == MAP_FAILED)
-        return phi3_fail_memory(error, "the packed weights of a model");
-    uintptr_t data = ((uintptr_t)mapping + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-    madvise((void *)data, size / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
-    packed->mapping = mapping;
-    packed->mapping_size = mapping_size;
-    packed->data = (const uint8_t *)data;
-    return PHI3_OK;
-}
-
-static double seconds_of_thread(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-/*
- * A huge page takes 0.1 ms where the system has them at hand; its 512 small ones take 0.6 ms together.
- * But it may take 2 ms and more: when the kernel must move others out of the way, or when a virtual
- * machine had given its memory back. So the first huge page of a matrix is timed, and after two slow
- * ones the rest of the memory comes in small ones. For 2 GB, on 2 threads: 0.07 s if all is well, 0.35
- * in small pages, 2.3 in slow ones.
- */
-static void touch_huge_page(target *to, const phi3_packed_matrix *matrix)
-{
-    const double slow = 0.6e-3;
-    size_t at = (matrix->offset + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-    if (to->n_slow_pages == MAX_SLOW_PAGES || at + HUGE_PAGE > matrix->offset + matrix->size)
-        return;
-    double start = seconds_of_thread();
-    ((volatile uint8_t *)to->memory)[at] = 0;
-    to->n_slow_pages = seconds_of_thread() - start > slow ? to->n_slow_pages + 1 : 0;
-    if (to->n_slow_pages == MAX_SLOW_PAGES)
-        madvise(to->memory + at, to->size - at, MADV_NOHUGEPAGE);
-}
-
-void phi3_packed_free(phi3_packed *packed)
-{
-    if (packed->mapping)
-        munmap(packed->mapping, packed->mapping_size);
-    *packed = (phi3_packed){0};
-}
 
 /* ---- One matrix after the other ---------------------------------------------------------------- */
 
@@ -123,7 +67,7 @@ static phi3_status pack_matrix(const phi3_packing *packing, const phi3_packed_ma
     uint8_t *packed = to->file ? to->memory : to->memory + matrix->offset;
     PHI3_TRY(phi3_weights_prepare(matrix->parts, packing->n_threads, error));
     if (!to->file)
-        touch_huge_page(to, matrix);
+        phi3_packed_touch(to->whole, matrix->offset, matrix->size, &to->n_slow_pages);
     bool finite = matrix->backend->matrix_pack(matrix->parts->part, matrix->parts->count,
                                                matrix->compute, packing->n_threads, packed);
     if (!finite)
@@ -172,9 +116,9 @@ static phi3_status pack_all(const phi3_packing *packing, target *to, phi3_error 
 static phi3_status pack_into_memory(const phi3_packing *packing, size_t size, phi3_packed *packed,
                                     phi3_error *error)
 {
-    target memory = {.size = size};
+    target memory = {.whole = packed};
     if (size > 0) {
-        PHI3_TRY(map_memory(size, packed, error));
+        PHI3_TRY(phi3_packed_map(size, packed, error));
         memory.memory = (uint8_t *)(uintptr_t)packed->data;
     }
     return pack_all(packing, &memory, error);

@@ -12,8 +12,9 @@
 #ifndef PHI3_INTERNAL_PACKED_FILE_H
 #define PHI3_INTERNAL_PACKED_FILE_H
 
-#include "packed.h"
+#include "packed_memory.h"
 
+/* A file, and what is to be in it. packed_key.h begins one. */
 typedef struct phi3_packed_file {
     char *path;    /* the finished file */
     char *partial; /* the one that is being written */
@@ -23,8 +24,6 @@ typedef struct phi3_packed_file {
     bool has_failed; /* a write has failed: the file cannot be finished */
 } phi3_packed_file;
 
-/* Names the file of a model and makes its key (packed_key.c). False: a warning was logged. */
-bool phi3_packed_file_describe(const phi3_packing *packing, phi3_packed_file *file);
 void phi3_packed_file_close(phi3_packed_file *file);
 
 typedef enum phi3_packed_state {

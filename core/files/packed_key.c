@@ -5,6 +5,8 @@
  * products are computed; and a text that changes with the library, the layout, the size and age of
  * the model's files, and the name, format, shape and first bytes of every tensor.
  */
+#include "packed_key.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,7 +14,6 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "packed_file.h"
 
 /* FNV-1a. */
 static uint64_t hash_bytes(const void *data, size_t size)
