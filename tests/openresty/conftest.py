@@ -116,7 +116,9 @@ class Server:
 
     def total(self, name: str) -> float:
         """A metric summed over the workers."""
-        return sum(v for key, v in self.metrics().items() if key.startswith(name + "{"))
+        values = [v for key, v in self.metrics().items() if key.startswith(name + "{")]
+        assert values, name
+        return sum(values)
 
     def stop(self):
         self.process.terminate()
@@ -126,6 +128,12 @@ class Server:
             self.process.kill()
             raise
         assert status == 0, self.log.read_text()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
 
 
 @pytest.fixture(scope="session")
@@ -139,14 +147,9 @@ def smollm2() -> str:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory, smollm2):
     """A server of the default model, for tests that leave it as it is."""
-    running = Server(
-        tmp_path_factory.mktemp("nginx"),
-        "smollm2-135m",
-        PHI3_MODEL_PATH=smollm2,
-        OPTIONS="queue = 200",
-    )
-    yield running
-    running.stop()
+    prefix = tmp_path_factory.mktemp("nginx")
+    with Server(prefix, "smollm2-135m", PHI3_MODEL_PATH=smollm2, OPTIONS="queue = 200") as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -50,14 +50,9 @@ def ask_streaming(server, number: int, **fields) -> tuple[str, str]:
 @pytest.fixture(scope="module")
 def busy_server(tmp_path_factory, smollm2):
     """Room for all clients, in slots and queues, however they fall on the two workers."""
-    running = Server(
-        tmp_path_factory.mktemp("nginx"),
-        "smollm2-135m",
-        PHI3_MODEL_PATH=smollm2,
-        OPTIONS="n_slots = 8, queue = 60",
-    )
-    yield running
-    running.stop()
+    prefix, options = tmp_path_factory.mktemp("nginx"), "n_slots = 8, queue = 60"
+    with Server(prefix, "smollm2-135m", PHI3_MODEL_PATH=smollm2, OPTIONS=options) as running:
+        yield running
 
 
 class HealthProbe(threading.Thread):
@@ -88,9 +83,11 @@ class HealthProbe(threading.Thread):
 def test_fifty_streams_get_what_each_would_get_alone(busy_server, record_property):
     alone = [ask_alone(busy_server, number) for number in range(N_CLIENTS)]
     with HealthProbe(busy_server) as probe, ThreadPoolExecutor(N_CLIENTS) as clients:
+        start = time.perf_counter()
         together = list(
             clients.map(lambda number: ask_streaming(busy_server, number), range(N_CLIENTS))
         )
+        seconds = time.perf_counter() - start
     assert together == alone
     record_property("health_p50_ms", 1000 * probe.quantile(0.5))
     record_property("health_p99_ms", 1000 * probe.quantile(0.99))
@@ -98,8 +95,9 @@ def test_fifty_streams_get_what_each_would_get_alone(busy_server, record_propert
         f"/health of {len(probe.seconds)}: p50 {1000 * probe.quantile(0.5):.1f} ms,"
         f" p99 {1000 * probe.quantile(0.99):.1f} ms"
     )
-    assert len(probe.seconds) > 50
-    assert probe.quantile(0.99) < 0.05
+    assert len(probe.seconds) > 20
+    # A worker that an answer blocks is away for a 25th of the time that its 25 take.
+    assert probe.quantile(0.99) < max(0.05, seconds / 50)
 
 
 def wait_until(is_true, seconds=30) -> None:
@@ -127,14 +125,14 @@ def test_clients_that_go_away_take_nothing_with_them(busy_server):
     server = busy_server
     alone = [ask_alone(server, number) for number in range(25)]
     before = server.total("phi3_cancelled_total")
-    leavers = [Leaver(server, number) for number in range(25)]
+    leavers = [Leaver(server, number) for number in range(40)]  # either worker has 8 of so many
     wait_until(lambda: server.total("phi3_running") == 16)
     with ThreadPoolExecutor(25) as clients:
         answers = [clients.submit(ask_streaming, server, number) for number in range(25)]
-        wait_until(lambda: server.total("phi3_running") + server.total("phi3_queued") == 50)
+        wait_until(lambda: server.total("phi3_running") + server.total("phi3_queued") == 65)
         for leaver in leavers:
             leaver.leave()
-        wait_until(lambda: server.total("phi3_cancelled_total") == before + 25)
+        wait_until(lambda: server.total("phi3_cancelled_total") == before + 40)
         assert [answer.result() for answer in answers] == alone
     wait_until(lambda: server.total("phi3_running") == 0)
     # What is left is the caches of those who stayed; now all go.
@@ -143,7 +141,7 @@ def test_clients_that_go_away_take_nothing_with_them(busy_server):
     assert server.total("phi3_kv_cache_bytes") > 0
     for leaver in last:
         leaver.leave()
-    wait_until(lambda: server.total("phi3_cancelled_total") == before + 85)
+    wait_until(lambda: server.total("phi3_cancelled_total") == before + 100)
     wait_until(lambda: server.total("phi3_running") + server.total("phi3_queued") == 0)
     wait_until(lambda: server.total("phi3_kv_cache_bytes") == 0)
     assert ask_alone(server, 3) == alone[3]
@@ -163,27 +161,27 @@ def test_a_killed_worker_is_replaced_and_serves(busy_server):
 
 def test_a_full_queue_says_come_back_later(tmp_path, smollm2):
     options = "n_slots = 1, queue = 1"
-    server = Server(tmp_path, "smollm2-135m", PHI3_MODEL_PATH=smollm2, WORKERS="1", OPTIONS=options)
-    leavers = [Leaver(server, 0)]
-    wait_until(lambda: server.total("phi3_running") == 1)
-    leavers.append(Leaver(server, 1))
-    wait_until(lambda: server.total("phi3_queued") == 1)
-    for path, message in [
-        ("/v1/chat/completions", lambda body: body["error"]["message"]),
-        ("/api/chat", lambda body: body["error"]),
-    ]:
-        refused = server.post(
-            path, {"model": server.model, "messages": [{"role": "user", "content": "?"}]}
-        )
-        assert refused.status == 503
-        assert refused.headers["Retry-After"] == "1"
-        assert "waiting" in message(refused.json())
-    assert server.total("phi3_refused_total") == 2
-    for leaver in leavers:
-        leaver.leave()
-    wait_until(lambda: server.total("phi3_running") + server.total("phi3_queued") == 0)
-    assert ask_alone(server, 1)[1] in {"length", "stop"}
-    server.stop()
+    environment = {"PHI3_MODEL_PATH": smollm2, "WORKERS": "1", "OPTIONS": options}
+    with Server(tmp_path, "smollm2-135m", **environment) as server:
+        leavers = [Leaver(server, 0)]
+        wait_until(lambda: server.total("phi3_running") == 1)
+        leavers.append(Leaver(server, 1))
+        wait_until(lambda: server.total("phi3_queued") == 1)
+        for path, message in [
+            ("/v1/chat/completions", lambda body: body["error"]["message"]),
+            ("/api/chat", lambda body: body["error"]),
+        ]:
+            refused = server.post(
+                path, {"model": server.model, "messages": [{"role": "user", "content": "?"}]}
+            )
+            assert refused.status == 503
+            assert refused.headers["Retry-After"] == "1"
+            assert "waiting" in message(refused.json())
+        assert server.total("phi3_refused_total") == 2
+        for leaver in leavers:
+            leaver.leave()
+        wait_until(lambda: server.total("phi3_running") + server.total("phi3_queued") == 0)
+        assert ask_alone(server, 1)[1] in {"length", "stop"}
 
 
 def test_workers_share_the_memory_of_the_weights(busy_server, smollm2):
@@ -243,21 +241,21 @@ def test_memory_is_flat_over_ten_thousand_requests(tmp_path, tiny_model):
     location = f'location = /memory {{ content_by_lua_file "{HERE / "memory.lua"}"; }}'
     text = (ROOT / "lua/serve/nginx.conf").read_text()
     template.write_text(text.replace("location = / {", f"{location}\n\n        location = / {{"))
-    server = Server(
-        tmp_path / "nginx", str(tiny_model), OPTIONS="n_slots = 8", TEMPLATE=str(template)
-    )
     n_rounds, n_clients, n_requests = 5, 8, 250
+    n_all = (1 + n_rounds) * n_clients * n_requests
     memory = []
-    with ThreadPoolExecutor(n_clients) as clients:
+    settings = {"OPTIONS": "n_slots = 8", "TEMPLATE": str(template)}
+    with (
+        Server(tmp_path / "nginx", str(tiny_model), **settings) as server,
+        ThreadPoolExecutor(n_clients) as clients,
+    ):
         for _ in range(1 + n_rounds):  # the first is not counted: buffers find their size
             list(clients.map(lambda _: ask_often(server, n_requests), range(n_clients)))
             memory.append(memory_of(server))
-    n_all = len(memory) * n_clients * n_requests
-    wait_until(lambda: server.total("phi3_finished_total") == n_all)
+        wait_until(lambda: server.total("phi3_finished_total") == n_all)
     print("memory of the workers:", *memory, sep="\n")
     a_leak = 24 * n_clients * n_requests  # of malloc's blocks the smallest takes 32 bytes
     rounds = list(pairwise(memory))
     assert min(after.allocated - before.allocated for before, after in rounds) < a_leak
     assert min(after.of_lua - before.of_lua for before, after in rounds) < a_leak
     assert memory[-1].resident - memory[0].resident < 16 << 20  # 40, if each left a page
-    server.stop()

@@ -27,9 +27,8 @@ def start(directory: Path, smollm2: str, **environment) -> Server:
 
 @pytest.fixture(scope="module")
 def module(tmp_path_factory, smollm2):
-    running = start(tmp_path_factory.mktemp("module"), smollm2)
-    yield running
-    running.stop()
+    with start(tmp_path_factory.mktemp("module"), smollm2) as running:
+        yield running
 
 
 def text_of(server, path: str) -> str:
@@ -125,18 +124,16 @@ def test_before_the_fork_there_is_a_clear_error(module):
 
 
 def test_a_model_of_the_master_is_refused_in_the_worker(tmp_path, smollm2):
-    server = start(tmp_path, smollm2, PRELOAD="1")
-    assert text_of(server, "/inherited").startswith("used after fork: ")
-    assert "load models after the fork" in text_of(server, "/result")
-    answer = chat(server, '"Hi", {}')
-    assert answer["code"] == "used after fork" and "after the fork" in answer["message"]
-    server.stop()
+    with start(tmp_path, smollm2, PRELOAD="1") as server:
+        assert text_of(server, "/inherited").startswith("used after fork: ")
+        assert "load models after the fork" in text_of(server, "/result")
+        answer = chat(server, '"Hi", {}')
+        assert answer["code"] == "used after fork" and "after the fork" in answer["message"]
 
 
 def test_a_missing_model_is_reported_by_every_call(tmp_path, smollm2):
-    server = start(tmp_path, smollm2, OPTIONS='model = "no-such-model"')
-    loaded, message, code = json.loads(text_of(server, "/result"))
-    assert loaded is None and code == "not found" and "no-such-model" in message
-    assert chat(server, '"Hi", {}')["message"] == message
-    server.stop()
+    with start(tmp_path, smollm2, OPTIONS='model = "no-such-model"') as server:
+        loaded, message, code = json.loads(text_of(server, "/result"))
+        assert loaded is None and code == "not found" and "no-such-model" in message
+        assert chat(server, '"Hi", {}')["message"] == message
     assert "phi3 could not load no-such-model" in server.log.read_text()

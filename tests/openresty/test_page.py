@@ -120,7 +120,7 @@ def test_stop_and_go_on(page, server):
     page.wait(lambda: not page.is_running())
     stopped = page.answers()[-1]
     assert "stopped" in page.texts(".facts")[-1]
-    page.wait(lambda: server.total("phi3_requests_active") == 0, seconds=10)
+    page.wait(lambda: server.total("phi3_running") == 0, seconds=10)
     time.sleep(0.3)
     assert page.answers()[-1] == stopped
     page.set(max_tokens="12")
