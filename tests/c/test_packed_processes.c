@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -115,8 +116,11 @@ static void test_the_file_of_a_killed_process_is_taken_over(void **state)
     assert_load_packs(kept, NONE);
 }
 
+static atomic_bool *has_begun; /* shared with the child */
+
 static void wait_for_ever(void)
 {
+    *has_begun = true;
     pause();
 }
 
@@ -131,15 +135,15 @@ static void test_waiting_can_be_interrupted(void **state)
 {
     (void)state;
     size_t n_calls;
-    char name[256];
     int calls = 0;
+    has_begun = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    assert_true(has_begun != MAP_FAILED);
     while_packing = wait_for_ever;
     pid_t child = fork();
     if (child == 0)
         run_child(&n_calls);
-    while (count_files(kept, name) != 1)
+    while (!*has_begun)
         usleep(1000);
-    usleep(20000); /* it has locked by now */
     load l;
     load_open(&l, kept);
     l.packing.progress = stop_third;
@@ -150,6 +154,7 @@ static void test_waiting_can_be_interrupted(void **state)
     load_close(&l);
     kill(child, SIGKILL);
     wait_for(child, SIGKILL);
+    munmap(has_begun, 4096);
     assert_load_packs(kept, ALL);
     only_file(kept);
 }

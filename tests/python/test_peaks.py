@@ -7,6 +7,7 @@ import time
 
 import phi3
 import pytest
+from durations import shortest
 
 
 def test_peaks_agree_with_each_other():
@@ -20,12 +21,16 @@ def test_peaks_agree_with_each_other():
 
 
 def test_ctrl_c_stops_measuring():
-    start = time.perf_counter()
-    phi3.measure_peaks()
-    whole = time.perf_counter() - start
-    timer = threading.Timer(0.2 * whole, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
-    start = time.perf_counter()
-    with pytest.raises(KeyboardInterrupt):
+    def share() -> float:
+        """Of the time that measuring takes, when it is stopped after a fifth."""
+        start = time.perf_counter()
         phi3.measure_peaks()
-    assert time.perf_counter() - start < 0.9 * whole
+        whole = time.perf_counter() - start
+        timer = threading.Timer(0.2 * whole, lambda: os.kill(os.getpid(), signal.SIGINT))
+        timer.start()
+        start = time.perf_counter()
+        with pytest.raises(KeyboardInterrupt):
+            phi3.measure_peaks()
+        return (time.perf_counter() - start) / whole
+
+    assert shortest(share, 0.9) < 0.9

@@ -307,20 +307,21 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(smollm2_path, tmp_path):
 
 
 def test_ctrl_c_leaves_nothing(smollm2_float, tmp_path):
-    """Some of the times hit the middle of the work; at none is there half a file."""
+    """Right after the new file is begun, and later, when it may be whole; never is there half of it."""
     path = tmp_path / "new.gguf"
-    interrupted = 0
-    for delay in (0.2, 0.3, 0.4, 0.5):
+    for delay in (0, 0.05, 0.1, 0.2):
         command = [sys.executable, "-m", "phi3", "quantize", smollm2_float, path, "--force"]
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        while not leftovers(tmp_path):
+            assert process.poll() is None
+            time.sleep(0.001)
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
         status = process.wait(timeout=60)
-        interrupted += status != 0
+        assert status != 0 or delay > 0
         assert leftovers(tmp_path) == []
         assert not path.exists() or len(tensors_of(path)) == 272
         path.unlink(missing_ok=True)
-    assert interrupted > 0
 
 
 def test_the_command(wide, tmp_path):
