@@ -7,17 +7,24 @@ import time
 
 import phi3
 import pytest
-from durations import shortest
+from limits import least
 
 
 def test_peaks_agree_with_each_other():
-    peaks = phi3.measure_peaks(n_threads=1)
-    assert isinstance(peaks, phi3.Peaks) and peaks.n_threads == 1
-    assert 0.1 < peaks.read < 2000
-    assert peaks.product_f32 > 0 and peaks.units_f32 > 0
-    if phi3.info()["cpu_isa"] != "portable":
-        assert peaks.product_f32 < 1.5 * peaks.units_f32
-        assert peaks.product_int8 < 1.5 * peaks.units_int8
+    def most_of_the_units() -> float:
+        """That a product reaches: other work may spoil one of the numbers, but not every time."""
+        peaks = phi3.measure_peaks(n_threads=1)
+        assert isinstance(peaks, phi3.Peaks) and peaks.n_threads == 1
+        assert 0.1 < peaks.read < 2000
+        assert peaks.product_f32 > 0 and peaks.units_f32 > 0
+        if phi3.info()["cpu_isa"] == "portable":
+            return 0  # there oneDNN may use more than our kernels
+        return max(
+            peaks.product_f32 / peaks.units_f32,
+            peaks.product_int8 / peaks.units_int8,
+        )
+
+    assert least(most_of_the_units, 1.5, tries=5) < 1.5
 
 
 def test_ctrl_c_stops_measuring():
@@ -33,4 +40,4 @@ def test_ctrl_c_stops_measuring():
             phi3.measure_peaks()
         return (time.perf_counter() - start) / whole
 
-    assert shortest(share, 0.9) < 0.9
+    assert least(share, 0.9) < 0.9
