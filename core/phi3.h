@@ -715,8 +715,8 @@ typedef struct phi3_backend_info {
 PHI3_API size_t phi3_backends(phi3_backend_info *backends, size_t capacity);
 
 /* The instruction set that the CPU kernels use here: "portable", "avx2", "avx512", "avx512_vnni",
- * "avx512_bf16". $PHI3_CPU_ISA lowers it; "none" when that names one which this machine does not
- * have. Static. */
+ * "avx512_bf16", "avx512_amx". $PHI3_CPU_ISA lowers it; "none" when that names one which this
+ * machine does not have. Static. */
 PHI3_API const char *phi3_cpu_isa(void);
 
 /* Threads used when a caller asks for 0. */

@@ -8,9 +8,16 @@
 #include <string.h>
 #include <threads.h>
 
+#ifdef __x86_64__
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 #include "phi3.h"
 
-static const char *const names[] = {"portable", "avx2", "avx512", "avx512_vnni", "avx512_bf16"};
+static const char *const names[] = {"portable",    "avx2",        "avx512",
+                                    "avx512_vnni", "avx512_bf16", "avx512_amx"};
 enum { N_LEVELS = sizeof names / sizeof names[0] };
 
 static struct {
@@ -20,6 +27,19 @@ static struct {
 } choice;
 
 static once_flag chosen = ONCE_FLAG_INIT;
+
+#ifdef __x86_64__
+/* Whether there are AMX's tiles of int8 and bfloat16, and leave to use them, which Linux gives a
+ * process that asks: a thread's tiles take 8 KiB wherever its registers are saved. */
+static bool may_use_tiles(void)
+{
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+    const unsigned needed = 1u << 22 | 1u << 24 | 1u << 25; /* bfloat16, tiles, int8 */
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) && (edx & needed) == needed &&
+           syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+}
+#endif
 
 /* The compiler's built-in asks the operating system too: registers it does not save are no use. */
 static phi3_isa detect(void)
@@ -34,7 +54,9 @@ static phi3_isa detect(void)
         return PHI3_ISA_AVX2;
     if (!__builtin_cpu_supports("avx512vnni"))
         return PHI3_ISA_AVX512;
-    return __builtin_cpu_supports("avx512bf16") ? PHI3_ISA_AVX512_BF16 : PHI3_ISA_AVX512_VNNI;
+    if (!__builtin_cpu_supports("avx512bf16"))
+        return PHI3_ISA_AVX512_VNNI;
+    return may_use_tiles() ? PHI3_ISA_AVX512_AMX : PHI3_ISA_AVX512_BF16;
 #else
     return PHI3_ISA_PORTABLE;
 #endif
@@ -76,8 +98,8 @@ void phi3_isa_explain(char *detail, size_t size)
         return;
     }
     snprintf(detail, size,
-             "PHI3_CPU_ISA=%s is unknown; known are portable, avx2, avx512, avx512_vnni and "
-             "avx512_bf16",
+             "PHI3_CPU_ISA=%s is unknown; known are portable, avx2, avx512, avx512_vnni, "
+             "avx512_bf16 and avx512_amx",
              choice.wish);
 }
 

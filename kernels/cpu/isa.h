@@ -15,7 +15,8 @@ typedef enum phi3_isa {
     PHI3_ISA_AVX2,        /* AVX2, FMA, F16C */
     PHI3_ISA_AVX512,      /* AVX-512 F, BW, VL, DQ */
     PHI3_ISA_AVX512_VNNI, /* and VNNI */
-    PHI3_ISA_AVX512_BF16  /* and products of bfloat16 */
+    PHI3_ISA_AVX512_BF16, /* and products of bfloat16 */
+    PHI3_ISA_AVX512_AMX   /* and AMX: tiles of int8 and bfloat16 */
 } phi3_isa;
 
 /* The level in use. */

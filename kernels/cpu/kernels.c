@@ -7,6 +7,8 @@ const phi3_cpu_kernels *phi3_cpu_kernels_current(void)
 {
 #ifdef PHI3_X86
     switch (phi3_isa_current()) {
+    case PHI3_ISA_AVX512_AMX:
+        return &phi3_cpu_kernels_avx512_amx;
     case PHI3_ISA_AVX512_BF16:
         return &phi3_cpu_kernels_avx512_bf16;
     case PHI3_ISA_AVX512_VNNI:

@@ -88,7 +88,7 @@ typedef struct phi3_cpu_kernels {
                         bool past_caches, float *y, size_t y_stride);
 
     /* y[r][o] = x[r] . w[o], for a few rows of x. x of F32: in float32, w of any dtype. x of BF16,
-     * only at PHI3_ISA_AVX512_BF16: w of BF16.
+     * only from PHI3_ISA_AVX512_BF16 on: w of BF16.
      *     y [x.n_rows][.] with rows y_stride apart */
     void (*float_product)(const phi3_float_rows *w, const phi3_float_rows *x, size_t n_columns,
                           float *y, size_t y_stride);
@@ -102,6 +102,20 @@ typedef struct phi3_cpu_kernels {
     void (*spread_row)(const float *x, bool bfloat16, size_t n_columns, size_t n_steps, float *out);
     void (*float_panel_product)(const float *panel, bool bfloat16, size_t n_steps, const float *x,
                                 size_t n_rows, size_t n_out, float *y, size_t y_stride);
+
+    /* Products of bfloat16 in tiles (isa/tiles.c), at PHI3_ISA_AVX512_AMX only: sums = x w^T, or with
+     * `add` sums += x w^T, for n_rows rows of x, rounded up to 16, and the rows of some panels of w.
+     *     w [n_panels][n_steps][1024], x [n_rows / 32][.][1024], each 32 rows x_stride apart,
+     *     sums [.][n_panels * PHI3_PANEL_ROWS], rows sums_stride apart */
+    void (*tile_product)(const uint16_t *w, size_t n_panels, const uint16_t *x, size_t x_stride,
+                         size_t n_rows, size_t n_steps, bool add, float *sums, size_t sums_stride);
+    /* A row of x (NULL: zeros) to tiles; row number `row` of its 32.     out [n_columns / 32][1024] */
+    void (*tile_row)(const float *x, size_t n_columns, size_t row, uint16_t *out);
+    /* Blocks first to first + n_blocks of a packed panel to tiles.     out [n_blocks][1024] */
+    void (*tile_panel)(phi3_dtype dtype, const uint8_t *panel, size_t first, size_t n_blocks,
+                       uint16_t *out);
+    /* Up to 32 rows of bfloat16 to tiles, zeros below.     out [n_columns / 32][1024] */
+    void (*tile_bfloat16)(const phi3_float_rows *w, size_t n_columns, uint16_t *out);
 
     /* To bfloat16, rounded to nearest.     x, out [count] */
     void (*to_bfloat16)(const float *x, size_t count, uint16_t *out);
@@ -155,5 +169,6 @@ extern const phi3_cpu_kernels phi3_cpu_kernels_avx2;
 extern const phi3_cpu_kernels phi3_cpu_kernels_avx512;
 extern const phi3_cpu_kernels phi3_cpu_kernels_avx512_vnni;
 extern const phi3_cpu_kernels phi3_cpu_kernels_avx512_bf16;
+extern const phi3_cpu_kernels phi3_cpu_kernels_avx512_amx;
 
 #endif

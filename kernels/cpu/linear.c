@@ -11,6 +11,7 @@
 #include "cpu.h"
 #include "linear_float.h"
 #include "linear_onednn.h"
+#include "linear_tiles.h"
 #include "matrix.h"
 #include "parallel.h"
 
@@ -24,6 +25,7 @@ typedef struct job {
     phi3_float_x bfloat16; /* x as products of bfloat16 and of float32 read it, the same */
     phi3_float_x float32;
     phi3_onednn_x onednn;  /* and as oneDNN does */
+    phi3_tiles_x tiles;    /* and as tiles do */
     atomic_bool *failed;   /* oneDNN ran out of memory */
     size_t chunk_rows;     /* weight rows of a chunk, in whole panels */
     char *threads_scratch; /* [n_threads][thread_size] */
@@ -88,6 +90,9 @@ static void multiply_chunk(const job *j, const chunk *c, void *scratch)
         if (!phi3_onednn_multiply(&j->onednn, c->part, c->first, c->rows.n_rows, scratch, c->y,
                                   stride))
             atomic_store(j->failed, true);
+        break;
+    case PHI3_WAY_TILES:
+        phi3_tiles_multiply(&j->tiles, &c->rows, c->panels, scratch, c->y, stride);
         break;
     case PHI3_WAY_BFLOAT16:
         phi3_float_multiply(&j->bfloat16, &c->rows, scratch, c->y, stride);
@@ -163,6 +168,8 @@ static phi3_status convert_activations(job *j, int n_threads)
         phi3_float_x_convert(&j->bfloat16, n_threads);
     if (needed[PHI3_WAY_FLOAT32])
         phi3_float_x_convert(&j->float32, n_threads);
+    if (needed[PHI3_WAY_TILES])
+        phi3_tiles_x_convert(&j->tiles, n_threads);
     if (needed[PHI3_WAY_ONEDNN])
         return phi3_onednn_x_prepare(&j->onednn, n_threads);
     return PHI3_OK;
@@ -175,13 +182,16 @@ static void multiply_chunk_at(void *context, size_t index, int thread)
     multiply_chunk(j, &c, j->threads_scratch + (size_t)thread * j->thread_size);
 }
 
-/* Eight chunks or so for each thread, in whole panels; in whole tiles where oneDNN multiplies. */
+/* Eight chunks or so for each thread, in the units in which the parts' ways multiply. */
 static size_t chunk_rows(const phi3_matrix *matrix, size_t n_rows, int n_threads)
 {
+    static const size_t units[PHI3_WAYS] = {
+        [PHI3_WAY_ONEDNN] = PHI3_ONEDNN_TILE, [PHI3_WAY_TILES] = PHI3_TILES_WEIGHT_ROWS};
     size_t unit = PHI3_PANEL_ROWS;
-    for (size_t p = 0; p < matrix->n_parts; p++)
-        if (phi3_matrix_way(matrix, p, n_rows) == PHI3_WAY_ONEDNN)
-            unit = PHI3_ONEDNN_TILE;
+    for (size_t p = 0; p < matrix->n_parts; p++) {
+        size_t own = units[phi3_matrix_way(matrix, p, n_rows)];
+        unit = own > unit ? own : unit;
+    }
     size_t rows = matrix->n_rows / (8 * (size_t)n_threads) / unit * unit;
     return rows < unit ? unit : rows;
 }
@@ -207,6 +217,7 @@ phi3_status phi3_cpu_linear(const phi3_exec *exec, const phi3_matrix *weight, co
                    .n_rows = n_rows,
                    .n_columns = n_columns,
                    .converted = (void *)(scratch + layout.converted[PHI3_WAY_ONEDNN])},
+        .tiles = {x, n_rows, n_columns, (void *)(scratch + layout.converted[PHI3_WAY_TILES])},
         .failed = &failed,
         .chunk_rows = chunk_rows(weight, n_rows, n_threads),
         .threads_scratch = scratch + layout.threads,

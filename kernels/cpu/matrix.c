@@ -12,6 +12,7 @@
 #include "kernels/matrix_parts.h"
 #include "linear_float.h"
 #include "linear_onednn.h"
+#include "linear_tiles.h"
 #include "parallel.h"
 
 enum { CACHE_LINE = 64 };
@@ -137,10 +138,14 @@ void phi3_cpu_matrix_free(phi3_matrix *matrix)
 
 phi3_way phi3_matrix_way(const phi3_matrix *matrix, size_t part, size_t n_rows)
 {
-    if (matrix->panels[part])
-        return PHI3_WAY_INT8;
+    const bool is_packed = matrix->panels[part] != NULL;
     bool rounded = matrix->compute == PHI3_COMPUTE_MIXED && matrix->parts[part].dtype == PHI3_BF16;
-    if (!rounded || phi3_isa_current() != PHI3_ISA_AVX512_BF16)
+    if ((is_packed || rounded) && n_rows >= PHI3_TILES_MIN_ROWS &&
+        phi3_tiles_take(&matrix->parts[part]))
+        return PHI3_WAY_TILES;
+    if (is_packed)
+        return PHI3_WAY_INT8;
+    if (!rounded || phi3_isa_current() < PHI3_ISA_AVX512_BF16)
         return PHI3_WAY_FLOAT32;
     bool is_many = n_rows >= PHI3_ONEDNN_MIN_ROWS;
     return is_many && phi3_onednn_takes(&matrix->parts[part]) ? PHI3_WAY_ONEDNN : PHI3_WAY_BFLOAT16;
@@ -158,7 +163,7 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-/* What a way needs for n_rows rows, and for fewer. */
+/* What a way needs for n_rows rows, and for fewer that go this way. */
 static void scratch_of_way(phi3_way way, size_t n_rows, size_t n_columns, size_t *converted,
                            size_t *thread_size)
 {
@@ -168,14 +173,20 @@ static void scratch_of_way(phi3_way way, size_t n_rows, size_t n_columns, size_t
         *thread_size = lines(rows * PHI3_PANEL_ROWS * sizeof(float));
         return;
     }
+    if (way == PHI3_WAY_TILES) {
+        *converted = phi3_tiles_x_bytes(n_rows, n_columns);
+        *thread_size = phi3_tiles_scratch_bytes(n_rows, n_columns);
+        return;
+    }
+    if (way == PHI3_WAY_ONEDNN) {
+        *converted = phi3_onednn_x_bytes(n_rows, n_columns);
+        *thread_size = phi3_onednn_scratch_bytes(n_rows);
+        return;
+    }
     phi3_float_x x = {
-        .n_rows = n_rows, .n_columns = n_columns, .bfloat16 = way != PHI3_WAY_FLOAT32};
+        .n_rows = n_rows, .n_columns = n_columns, .bfloat16 = way == PHI3_WAY_BFLOAT16};
     *converted = phi3_float_x_bytes(&x);
     *thread_size = phi3_float_scratch_bytes(&x);
-    if (way == PHI3_WAY_ONEDNN) { /* fewer rows go the way of bfloat16 */
-        *converted = larger(*converted, phi3_onednn_x_bytes(n_rows, n_columns));
-        *thread_size = larger(*thread_size, phi3_onednn_scratch_bytes(n_rows));
-    }
 }
 
 phi3_linear_layout phi3_matrix_layout(const phi3_matrix *matrix, size_t n_rows, int n_threads)
@@ -198,7 +209,12 @@ phi3_linear_layout phi3_matrix_layout(const phi3_matrix *matrix, size_t n_rows, 
 
 size_t phi3_cpu_matrix_scratch(const phi3_matrix *matrix, size_t n_rows, int n_threads)
 {
-    return phi3_matrix_layout(matrix, n_rows, n_threads).total;
+    static const size_t borders[] = {PHI3_TILES_MIN_ROWS, PHI3_ONEDNN_MIN_ROWS};
+    size_t size = phi3_matrix_layout(matrix, n_rows, n_threads).total;
+    for (size_t i = 0; i < sizeof borders / sizeof *borders; i++) /* fewer rows go other ways */
+        if (n_rows >= borders[i])
+            size = larger(size, phi3_matrix_layout(matrix, borders[i] - 1, n_threads).total);
+    return size;
 }
 
 /* ---- Embed ----------------------------------------------------------------------------------- */

@@ -2,15 +2,17 @@
  * matrix.h - a weight matrix of the CPU backend, and how a product with it is computed.
  *
  * The way depends on a part's format and on what the CPU has:
+ *   - with AMX, many rows of activations, and quantised weights or bfloat16: tiles of bfloat16
+ *     (linear_tiles.h). Of the rest:
  *   - quantised: our integer kernels, from packed panels (packed.h), with the activations quantised
  *     to 8 bits;
  *   - bfloat16: products of bfloat16, where the CPU has them: of many rows through oneDNN
  *     (linear_onednn.h), else our own;
  *   - else (float16, too, which has 3 bits more than bfloat16), and with PHI3_COMPUTE_FLOAT32:
  *     products of float32. Tiles of weights are expanded where they are quantised.
- * All but the first read the weights in place (linear_float.h). But for oneDNN's, which adds in an
- * order of its own, a row's result does not depend on how many come with it: a conversation that
- * goes on from its cache gives the tokens of one computed afresh.
+ * Weights that are not packed are read in place (linear_float.h). But for tiles and oneDNN, which take
+ * many rows another way than few, a row's result does not depend on how many come with it: a
+ * conversation that goes on from its cache gives the tokens of one computed afresh.
  */
 #ifndef PHI3_CPU_MATRIX_H
 #define PHI3_CPU_MATRIX_H
@@ -32,10 +34,11 @@ typedef enum phi3_way {
     PHI3_WAY_INT8,
     PHI3_WAY_BFLOAT16,
     PHI3_WAY_FLOAT32,
-    PHI3_WAY_ONEDNN
+    PHI3_WAY_ONEDNN,
+    PHI3_WAY_TILES
 } phi3_way;
 
-enum { PHI3_WAYS = 4 };
+enum { PHI3_WAYS = 5 };
 
 /* How part number `part` of the matrix is multiplied with n_rows rows of activations. */
 phi3_way phi3_matrix_way(const phi3_matrix *matrix, size_t part, size_t n_rows);

@@ -34,7 +34,10 @@ static void limit_isa(void)
     case PHI3_ISA_AVX512_VNNI:
         dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_vnni);
         break;
-    case PHI3_ISA_AVX512_BF16: /* whatever it has beyond */
+    case PHI3_ISA_AVX512_BF16:
+        dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16);
+        break;
+    case PHI3_ISA_AVX512_AMX: /* whatever it has beyond */
         break;
     }
 }

@@ -29,7 +29,7 @@ static double time_product(phi3_matrix **matrices, size_t n_rows, int n_threads,
 {
     const phi3_backend *cpu = &phi3_backend_cpu;
     size_t size = cpu->matrix_scratch(matrices[0], n_rows, n_threads);
-    phi3_exec exec = {n_threads, cpu->allocate(size), size};
+    phi3_exec exec = {.n_threads = n_threads, .scratch = cpu->allocate(size), .scratch_size = size};
     double best = 1e9, total = 0;
     for (int round = 0; round < 50 && (round < 3 || total < 1); round++) {
         double start = now();

@@ -2,6 +2,8 @@
  * test_linear.c - linear and embed of every backend, format and instruction set, against sums in
  * double over the expanded weights.
  */
+#include "kernels/cpu/isa.h"
+#include "kernels/cpu/linear_tiles.h"
 #include "support.h"
 
 /* ---- What the result may differ by ----------------------------------------------------------- */
@@ -241,6 +243,14 @@ static void threads_do_not_matter(void **state)
     }
 }
 
+/* Whether many rows go through AMX's tiles here, where few do not. */
+static bool many_go_through_tiles(phi3_dtype dtype, size_t n_columns, phi3_compute compute)
+{
+    bool is_rounded = phi3_dtype_traits(dtype)->block_size > 1 || dtype == PHI3_BF16;
+    return phi3_isa_current() >= PHI3_ISA_AVX512_AMX && compute == PHI3_COMPUTE_MIXED &&
+           is_rounded && n_columns % 32 == 0;
+}
+
 static void check_rows_do_not_matter(phi3_dtype dtype, size_t n_columns, phi3_compute compute)
 {
     const size_t rows[] = {2, 3, 4, 5, 8, 16, 17, 31, 33, 49, 100};
@@ -253,7 +263,10 @@ static void check_rows_do_not_matter(phi3_dtype dtype, size_t n_columns, phi3_co
     float *together = test_malloc(MOST * N_OUT * sizeof *together);
     for (size_t r = 0; r < MOST; r++)
         run_linear(&phi3_backend_cpu, matrix, 1, x + r * n_columns, 1, alone + r * N_OUT);
+    bool tiles = many_go_through_tiles(dtype, n_columns, compute);
     for (size_t r = 0; r < COUNT(rows); r++) {
+        if (tiles && rows[r] >= PHI3_TILES_MIN_ROWS) /* among each other */
+            run_linear(&phi3_backend_cpu, matrix, 1, x, MOST, alone);
         run_linear(&phi3_backend_cpu, matrix, 2, x, rows[r], together);
         assert_memory_equal(alone, together, rows[r] * N_OUT * sizeof *alone);
     }
@@ -265,7 +278,8 @@ static void check_rows_do_not_matter(phi3_dtype dtype, size_t n_columns, phi3_co
 }
 
 /* A row of a product is the same, to the bit, alone and among others: what a cache holds does not
- * depend on how it was filled. N_OUT is too few for oneDNN. */
+ * depend on how it was filled. N_OUT is too few for oneDNN; with AMX that holds for few rows and for
+ * many. */
 static void rows_do_not_matter(void **state)
 {
     (void)state;
@@ -325,7 +339,7 @@ static void few_rows_do_not_matter(void **state)
             }
 }
 
-/* oneDNN adds in another order than our kernels: its rows differ by the rounding of float32, and are
+/* oneDNN and tiles add in another order than our other kernels: their rows differ by the rounding of float32, and are
  * the same from run to run. */
 static void rows_through_onednn(void **state)
 {
@@ -364,9 +378,10 @@ static void rows_through_onednn(void **state)
 
 /*
  * Weight by weight: the row of x that is 127 at one column, and so exact in 8 bits, gets 127 times
- * that column. Every code, scale and min of a packed panel is where it belongs.
+ * that column. Every code, scale and min of a packed panel is where it belongs. At most most_rows go
+ * together.
  */
-static void check_columns(phi3_dtype dtype, size_t n_out, size_t n_columns)
+static void check_columns(phi3_dtype dtype, size_t n_out, size_t n_columns, size_t most_rows)
 {
     phi3_tensor w = random_tensor(dtype, n_out, n_columns, 0);
     size_t row_bytes = phi3_dtype_row_bytes(dtype, n_columns);
@@ -378,14 +393,22 @@ static void check_columns(phi3_dtype dtype, size_t n_out, size_t n_columns)
     memset(x, 0, n_columns * n_columns * sizeof *x);
     for (size_t i = 0; i < n_columns; i++)
         x[i * n_columns + i] = 127;
-    run_linear(&phi3_backend_cpu, matrix, 2, x, n_columns, y);
+    for (size_t r = 0, count; r < n_columns; r += count) {
+        count = n_columns - r < most_rows ? n_columns - r : most_rows;
+        run_linear(&phi3_backend_cpu, matrix, 2, x + r * n_columns, count, y + r * n_out);
+    }
+    float rounding = 0; /* of weights to bfloat16 */
+    if (most_rows >= PHI3_TILES_MIN_ROWS &&
+        many_go_through_tiles(dtype, n_columns, PHI3_COMPUTE_MIXED))
+        rounding = 1.f / 256;
     for (size_t o = 0; o < n_out; o++) {
         phi3_dequantize_row(dtype, (const char *)w.data + o * row_bytes, n_columns, row);
         float largest = 0;
         for (size_t i = 0; i < n_columns; i++)
             largest = fmaxf(largest, fabsf(row[i]));
         for (size_t i = 0; i < n_columns; i++)
-            if (!(fabsf(y[i * n_out + o] - 127 * row[i]) <= 127 * 1e-6f * largest))
+            if (!(fabsf(y[i * n_out + o] - 127 * row[i]) <=
+                  127 * (1e-6f * largest + rounding * fabsf(row[i]))))
                 fail_msg("%s: row %zu, column %zu: %g, not %g", phi3_dtype_traits(dtype)->name, o,
                          i, y[i * n_out + o] / 127, row[i]);
     }
@@ -402,10 +425,10 @@ static void columns_are_what_is_stored(void **state)
     random_state = 8;
     for (size_t d = 0; d < COUNT(all_dtypes); d++) {
         size_t block = phi3_dtype_traits(all_dtypes[d])->block_size;
-        if (block > 1)
-            check_columns(all_dtypes[d], 67, block == 32 ? 96 : 512);
+        for (size_t rows = 31; block > 1 && rows <= 512; rows += 481)
+            check_columns(all_dtypes[d], 67, block == 32 ? 96 : 512, rows);
     }
-    check_columns(PHI3_Q4_0, 2112, 512); /* y so large that it is stored past the caches */
+    check_columns(PHI3_Q4_0, 2112, 512, 512); /* y so large that it is stored past the caches */
 }
 
 /* Activations of zero give zero, one that is not finite gives a row that is not. */

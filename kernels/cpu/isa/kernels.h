@@ -37,6 +37,17 @@ void ISA_NAME(phi3_float_panel_product)(const float *panel, bool bfloat16, size_
                                         const float *x, size_t n_rows, size_t n_out, float *y,
                                         size_t y_stride);
 
+#if defined(__AMX_BF16__)
+/* tiles.c */
+void ISA_NAME(phi3_tile_row)(const float *x, size_t n_columns, size_t row, uint16_t *out);
+void ISA_NAME(phi3_tile_panel)(phi3_dtype dtype, const uint8_t *panel, size_t first,
+                               size_t n_blocks, uint16_t *out);
+void ISA_NAME(phi3_tile_bfloat16)(const phi3_float_rows *w, size_t n_columns, uint16_t *out);
+void ISA_NAME(phi3_tile_product)(const uint16_t *w, size_t n_panels, const uint16_t *x,
+                                 size_t x_stride, size_t n_rows, size_t n_steps, bool add,
+                                 float *sums, size_t sums_stride);
+#endif
+
 /* rows.c */
 void ISA_NAME(phi3_add_rms_norm)(float *x, const float *delta, const float *weight, float epsilon,
                                  size_t n_columns, float *out);

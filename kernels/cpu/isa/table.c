@@ -27,6 +27,12 @@ const phi3_cpu_kernels ISA_NAME(phi3_cpu_kernels) = {
     .pack_float_panel = ISA_NAME(phi3_pack_float_panel),
     .spread_row = ISA_NAME(phi3_spread_row),
     .float_panel_product = ISA_NAME(phi3_float_panel_product),
+#if defined(__AMX_BF16__)
+    .tile_row = ISA_NAME(phi3_tile_row),
+    .tile_panel = ISA_NAME(phi3_tile_panel),
+    .tile_bfloat16 = ISA_NAME(phi3_tile_bfloat16),
+    .tile_product = ISA_NAME(phi3_tile_product),
+#endif
     .to_bfloat16 = ISA_NAME(phi3_to_bfloat16),
     .add_rms_norm = ISA_NAME(phi3_add_rms_norm),
     .swiglu = ISA_NAME(phi3_swiglu),
