@@ -4,7 +4,7 @@
  * In: a model, a tokenizer and requests from any thread. Out: requests that the engine's thread (see
  * engine_thread.c) works on.
  */
-#include "engine.h"
+#include "engine_parts.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -119,16 +119,6 @@ phi3_status phi3_engine_create(const phi3_model *model, const phi3_tokenizer *to
 
 /* ---- Free -------------------------------------------------------------------------------------- */
 
-void phi3_engine_release(phi3_engine *e)
-{
-    bool is_last = --e->n_references == 0;
-    pthread_mutex_unlock(&e->mutex);
-    if (is_last) {
-        pthread_mutex_destroy(&e->mutex);
-        free(e);
-    }
-}
-
 static void free_slots(phi3_engine *e)
 {
     for (size_t i = 0; e->slots != NULL && i < e->options.n_slots; i++) {
@@ -149,8 +139,8 @@ void phi3_engine_free(phi3_engine *e)
 {
     if (e == NULL)
         return;
-    if (e->process !=
-        getpid()) { /* a child: the thread, perhaps with the mutex in its hand, is not */
+    if (e->process != getpid()) {
+        /* A child: the thread, perhaps with the mutex in its hand, is not. */
         phi3_engine_close_socket(e);
         return;
     }
@@ -189,26 +179,6 @@ static phi3_status check_request(const phi3_engine *e, const phi3_request_option
     return phi3_generation_config_check(options->config, error);
 }
 
-/* Takes the request into the list, if the queue has room. */
-static phi3_status enqueue(phi3_engine *e, phi3_request *request, phi3_error *error)
-{
-    if (e->stats.n_waiting >= e->options.n_queue) {
-        e->stats.n_refused++;
-        return phi3_fail(error, PHI3_ERROR_QUEUE_FULL,
-                         "%zu requests are waiting already, as many as the queue takes",
-                         e->stats.n_waiting);
-    }
-    request->id = ++e->n_ids;
-    request->submitted = phi3_clock_seconds();
-    request->previous = e->last;
-    *(e->last == NULL ? &e->first : &e->last->next) = request;
-    e->last = request;
-    e->n_references++;
-    e->stats.n_waiting++;
-    e->stats.n_submitted++;
-    return PHI3_OK;
-}
-
 phi3_status phi3_engine_submit(phi3_engine *e, const phi3_request_options *options,
                                phi3_request **request, phi3_error *error)
 {
@@ -217,7 +187,7 @@ phi3_status phi3_engine_submit(phi3_engine *e, const phi3_request_options *optio
     PHI3_TRY(check_request(e, options, error));
     PHI3_TRY(phi3_request_create(e, options, &made, error));
     pthread_mutex_lock(&e->mutex);
-    phi3_status status = enqueue(e, made, error);
+    phi3_status status = phi3_engine_enqueue(e, made, error);
     pthread_mutex_unlock(&e->mutex);
     if (status != PHI3_OK) {
         phi3_request_destroy(made);

@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "engine.h"
+#include "engine_parts.h"
 
 /* ---- Open and close ---------------------------------------------------------------------------- */
 

@@ -1,16 +1,19 @@
 /*
- * engine.h - what the files of the engine share.
+ * engine_parts.h - what the files of the engine share.
  *
  *   engine.c           the handle: create, free, submit, statistics
- *   engine_thread.c    the thread's loop: requests into slots, one step for all, requests out
- *   engine_request.c   a request, as its caller uses it
+ *   engine_list.c      its requests, and how long they and it live
+ *   engine_thread.c    the thread's loop: one step for all slots, and again
+ *   engine_slots.c     requests into slots and out of them
+ *   engine_request.c   a request, as the thread fills it
+ *   engine_caller.c    a request, as its caller uses it
  *   engine_socket.c    waking: the thread when there is work, the callers when there is news
  *
  * Who may touch what: the caller's threads and the engine's meet only under the mutex. The thread
  * alone changes slots and destroys requests, so that it may look at both without the mutex.
  */
-#ifndef PHI3_INTERNAL_ENGINE_H
-#define PHI3_INTERNAL_ENGINE_H
+#ifndef PHI3_INTERNAL_ENGINE_PARTS_H
+#define PHI3_INTERNAL_ENGINE_PARTS_H
 
 #include <poll.h>
 #include <pthread.h>
@@ -117,7 +120,14 @@ struct phi3_engine {
     phi3_engine_stats stats;
 };
 
-/* ---- engine.c ---------------------------------------------------------------------------------- */
+/* ---- engine_list.c -------------------------------------------------------------------------------- */
+
+/* Takes the request into the list, if the queue has room. The mutex is held. */
+phi3_status phi3_engine_enqueue(phi3_engine *engine, phi3_request *request, phi3_error *error);
+
+/* Destroys the requests that have ended and that their callers have let go. The mutex is held; only
+ * the thread may call this while there is one. */
+void phi3_engine_sweep(phi3_engine *engine);
 
 /* Gives one reference up. The mutex is held; afterwards it is free, or gone with the last one. */
 void phi3_engine_release(phi3_engine *engine);
@@ -126,6 +136,21 @@ void phi3_engine_release(phi3_engine *engine);
 
 void *phi3_engine_run(void *engine);
 
+/* ---- engine_slots.c ------------------------------------------------------------------------------- */
+
+/* Requests that wait into the slots that are free. */
+void phi3_engine_fill_slots(phi3_engine *engine);
+
+/* Ends the slot's request. One that did not come to its end leaves an empty cache. */
+void phi3_engine_leave_slot(phi3_engine *engine, phi3_slot *slot, phi3_finish_reason finish,
+                            phi3_status status, const phi3_error *error);
+
+/* Ends what was cancelled, in the queue and in slots, and destroys what nobody wants. */
+void phi3_engine_clear_out(phi3_engine *engine);
+
+/* What the slots' caches hold, for the statistics. The mutex is held. */
+void phi3_engine_count_kv_bytes(phi3_engine *engine);
+
 /* ---- engine_request.c -------------------------------------------------------------------------- */
 
 phi3_status phi3_request_create(phi3_engine *engine, const phi3_request_options *options,
@@ -133,10 +158,6 @@ phi3_status phi3_request_create(phi3_engine *engine, const phi3_request_options 
 
 /* Frees a request that is in no list. */
 void phi3_request_destroy(phi3_request *request);
-
-/* Destroys the requests that have ended and that their callers have let go. The mutex is held; only
- * the thread may call this while there is one. */
-void phi3_engine_sweep(phi3_engine *engine);
 
 /* The newest token: text and ids for the caller. Sets *stopped when a stop string has come. */
 phi3_status phi3_request_put(phi3_request *request, int32_t token, bool *stopped,
