@@ -4,6 +4,7 @@
  * In: memory to read, or a number of rounds. Out: the operations done, a multiply-add being two; 0
  * where the level has no instruction for it.
  */
+#include "amx.h"
 #include "kernels.h"
 #include "simd.h"
 
@@ -52,9 +53,42 @@ double ISA_NAME(phi3_peak_float32)(size_t rounds)
     return 2.0 * LANES * CHAINS * (double)rounds;
 }
 
+#if defined(__AMX_TILE__)
+/* Sums in tiles 0 to 3, of tiles 4 and 5 with 6 and 7, as tiles.c has them. A round is one product. */
+enum { TILE_SUMS = 4 };
+
+/* Tiles are left full of `byte`s: an ordinary number, as zeros might be quicker. */
+INLINE void start_tiles(int byte)
+{
+    char line[TILE_LINE];
+    memset(line, byte, sizeof line);
+    configure_tiles();
+    __asm__ volatile("" : : "r"(line) : "memory"); /* the compiler does not see it read */
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    _tile_loadd(4, line, 0); /* one line for all rows */
+    _tile_loadd(5, line, 0);
+    _tile_loadd(6, line, 0);
+    _tile_loadd(7, line, 0);
+}
+#endif
+
 double ISA_NAME(phi3_peak_bfloat16)(size_t rounds)
 {
-#if defined(__AVX512BF16__)
+#if defined(__AMX_BF16__)
+    start_tiles(0x3c); /* 0.0115 */
+    size_t done = 0;
+    for (; done < rounds; done += TILE_SUMS) {
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_release();
+    return 2.0 * 32 * TILE_ROWS * TILE_ROWS * (double)done;
+#elif defined(__AVX512BF16__)
     floats sum[CHAINS];
     start(sum);
     const __m512bh ones = (__m512bh)_mm512_set1_epi16(0x3f80);
@@ -96,7 +130,18 @@ INLINE ints add_bytes(ints sum, bytes *ones)
 
 double ISA_NAME(phi3_peak_int8)(size_t rounds)
 {
-#if defined(__AVX2__)
+#if defined(__AMX_INT8__)
+    start_tiles(1);
+    size_t done = 0;
+    for (; done < rounds; done += TILE_SUMS) {
+        _tile_dpbssd(0, 4, 6);
+        _tile_dpbssd(1, 4, 7);
+        _tile_dpbssd(2, 5, 6);
+        _tile_dpbssd(3, 5, 7);
+    }
+    _tile_release();
+    return 2.0 * 64 * TILE_ROWS * TILE_ROWS * (double)done;
+#elif defined(__AVX2__)
     floats sum[CHAINS];
     start(sum);
     bytes ones = splat_byte(1);

@@ -18,6 +18,7 @@
  *
  * Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18 (AMX).
  */
+#include "amx.h"
 #include "kernels.h"
 #include "panel.h"
 #include "units.h"
@@ -26,8 +27,6 @@
 enum {
     TILE = 512, /* numbers of bfloat16 */
     STEP = 2 * TILE,
-    TILE_BYTES = 1024,
-    TILE_LINE = 64,
     AHEAD = 2 /* steps that x is fetched ahead: it passes once, w stays */
 };
 
@@ -139,28 +138,14 @@ void ISA_NAME(phi3_tile_bfloat16)(const phi3_float_rows *w, size_t n_columns, ui
 
 /* ---- Products -------------------------------------------------------------------------------- */
 
-/* Numbers of tiles stand in the instructions: 0 to 3 are sums, 4 and 5 are of x, 6 and 7 of w. */
-static void configure_tiles(void)
-{
-    struct {
-        uint8_t palette, start_row, reserved[14];
-        uint16_t row_bytes[16];
-        uint8_t rows[16];
-    } config = {.palette = 1};
-    for (int tile = 0; tile < 8; tile++) {
-        config.rows[tile] = 16;
-        config.row_bytes[tile] = TILE_LINE;
-    }
-    _tile_loadconfig(&config);
-}
-
 INLINE void fetch_tile(const uint16_t *tile)
 {
     for (int line = 0; line < TILE_BYTES; line += TILE_LINE)
         __builtin_prefetch((const char *)tile + line);
 }
 
-/* 32 rows of x, or with `half` 16, and a panel of w. */
+/* 32 rows of x, or with `half` 16, and a panel of w. Tiles 0 to 3 are sums, 4 and 5 of x, 6 and 7 of
+ * w. */
 INLINE void multiply_step(bool half, const uint16_t *x, const uint16_t *w)
 {
     _tile_loadd(4, x, TILE_LINE);
@@ -209,8 +194,6 @@ void ISA_NAME(phi3_tile_product)(const uint16_t *w, size_t n_panels, const uint1
                                  size_t x_stride, size_t n_rows, size_t n_steps, bool add,
                                  float *sums, size_t sums_stride)
 {
-    /* The compiler does not see what the tile instructions read. */
-    __asm__ volatile("" : : : "memory");
     configure_tiles();
     for (size_t r = 0; r < n_rows; r += 32, x += x_stride) {
         bool half = n_rows - r <= 16;
