@@ -2,7 +2,7 @@
  * candidates.h - what of a row of logits leaves the device: all of them, or the highest ones where the
  * next token depends on no others.
  *
- * In: what the sampler wants. Out: what a forward gives (phi3_model_forward_candidates).
+ * In: what the sampler wants. Out: what a forward gives (forward.h).
  */
 #ifndef PHI3_INTERNAL_CANDIDATES_H
 #define PHI3_INTERNAL_CANDIDATES_H

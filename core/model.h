@@ -1,8 +1,8 @@
-/* model.h - the inside of a loaded model: what model_load.c builds and model.c runs. */
+/* model.h - the inside of a loaded model, which model_load.c builds, and what model.c does with it. */
 #ifndef PHI3_INTERNAL_MODEL_H
 #define PHI3_INTERNAL_MODEL_H
 
-#include "candidates.h"
+#include "chunk.h"
 #include "devices/placement.h"
 #include "files/config.h"
 #include "files/packed.h"
@@ -52,13 +52,11 @@ static inline const phi3_segment *phi3_last_segment(const phi3_model *loaded)
     return &loaded->segments[loaded->n_segments - 1];
 }
 
-/*
- * phi3_model_forward that gives each row of the logits what candidates[row] wants, [sum of n_logits]:
- * where it ends with a count of 0, all logits, else nothing but the candidates.
- */
-phi3_status phi3_model_forward_candidates(const phi3_model *model, const phi3_span *spans,
-                                          size_t n_spans, const phi3_run_options *options,
-                                          phi3_candidates *candidates, float *logits,
-                                          phi3_error *error);
+/* Takes the scratch memory that the chunk needs in each segment. */
+phi3_status phi3_model_reserve_scratch(phi3_forward *forward, phi3_error *error);
+
+/* Runs the chunk: longer caches, and logits or candidates at the caller's. Returns a bare status, which
+ * the caller words; forward->segment is the one that failed. */
+phi3_status phi3_model_run_chunk(phi3_forward *forward);
 
 #endif

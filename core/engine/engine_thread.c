@@ -9,8 +9,8 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "engine_parts.h"
+#include "forward.h"
 #include "generate.h"
-#include "model.h"
 
 enum {
     MIN_PROMPT_ROWS = 8,  /* a step's share for prompts while others decode ... */

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include "core/cache.h"
+#include "core/forward.h"
 #include "core/model.h"
 #define TINY_SEED 1
 #include "tiny_fixture.h"
