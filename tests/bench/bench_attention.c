@@ -34,7 +34,7 @@ static double time_attention(phi3_attention *attention, void **pages, size_t dep
     attention->spans = &span;
     attention->n_spans = 1;
     size_t size = cpu->attention_scratch(attention, n_rows, n_threads);
-    phi3_exec exec = {n_threads, cpu->allocate(size), size};
+    phi3_exec exec = {.n_threads = n_threads, .scratch = cpu->allocate(size), .scratch_size = size};
     double best = 1e9, total = 0;
     for (int round = 0; round < 50 && (round < 3 || total < 0.3); round++) {
         double start = now();
@@ -52,7 +52,7 @@ static double time_attention(phi3_attention *attention, void **pages, size_t dep
 static void fill_pages(phi3_attention *attention, void **pages, size_t depth, float *qkv)
 {
     size_t n_floats = (attention->n_heads + 2 * attention->kv.n_kv_heads) * attention->kv.head_dim;
-    phi3_exec exec = {1, NULL, 0};
+    phi3_exec exec = {.n_threads = 1};
     for (size_t p = 0; p < depth; p++) {
         phi3_kv_span span = {pages, p, 0, 1};
         attention->spans = &span;

@@ -38,9 +38,11 @@ size_t ISA_NAME(phi3_attend_scratch)(size_t head_dim, size_t n_queries)
     return n_queries * (width + PHI3_PAGE_POSITIONS) + 2 * PHI3_PAGE_POSITIONS * width;
 }
 
+/* Not on Intel's CPUs, which are those with AMX: they begin a product of pairs every other cycle, and
+ * in float32 two products each cycle. There decoding and prefill took twice as long with pairs. */
 static bool use_pairs(const phi3_attention *attention)
 {
-#if defined(__AVX512BF16__)
+#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
     return attention->compute == PHI3_COMPUTE_MIXED && attention->kv.dtype != PHI3_F32;
 #else
     (void)attention;
