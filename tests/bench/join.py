@@ -1,6 +1,6 @@
 """Joins results of `phi3 bench --json` as if they were rounds of one, and prints JSON or the table.
 
-    python tests/bench/join.py 1.json 2.json 3.json [--json]
+    python tests/bench/join.py 1.json 2.json 3.json [--json] [--plot FILE]
 
 For a machine that cannot be kept quiet for as long as all rounds take. The calls must have had the
 same options but --repeat.
@@ -10,6 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
+from phi3.bench import plot
 from phi3.bench.result import summarised
 from phi3.bench.table import render
 
@@ -34,9 +35,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--plot", metavar="FILE", help="draw a picture: .svg, .png, .pdf")
     options = parser.parse_args()
     result = joined([json.loads(file.read_text()) for file in options.files])
     print(json.dumps(result, indent=2) if options.json else render(result))
+    if options.plot:
+        plot.draw(result, options.plot)
 
 
 if __name__ == "__main__":

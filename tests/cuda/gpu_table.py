@@ -20,7 +20,7 @@ def rows_of(path: Path) -> list[str]:
         value = row["medians"].get("phi3")
         if row["measure"] == "first_token_s":
             rows.append(f"| {dtype} | load to first token | {value:.2f} s | |")
-        elif row["kind"] != "loading":
+        elif row["unit"] == "tokens/s":
             rows.append(f"| {dtype} | {row['measure']} | {value:.1f} /s | {share(row)} |")
     memory = path.with_suffix(".memory")
     if memory.exists():

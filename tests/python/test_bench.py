@@ -173,7 +173,13 @@ def test_every_measure_has_samples_and_a_median(result):
     measures = {row["measure"]: row for row in result["measures"]}
     speeds = ["prefill of 8", "prefill of 32", "decode, depth 0", "decode, depth 24"]
     speeds.append("decode, 2 together, depth 0")
-    assert list(measures) == [*speeds, "load_s", "first_token_s", "peak_memory_bytes"]
+    assert list(measures) == [
+        *speeds,
+        "load_s",
+        "first_token_s",
+        "peak_memory_bytes",
+        "step_overhead_s",
+    ]
     for row in measures.values():
         first, second = row["samples"]["phi3"]
         assert first > 0 and second > 0 and row["ratios"] == {}
@@ -184,6 +190,7 @@ def test_every_measure_has_samples_and_a_median(result):
         assert row["of_bound"] == pytest.approx((first + second) / 2)
     assert measures["first_token_s"]["medians"]["phi3"] > measures["load_s"]["medians"]["phi3"]
     assert 5e6 < measures["peak_memory_bytes"]["medians"]["phi3"] < 1e9
+    assert 0 < measures["step_overhead_s"]["medians"]["phi3"] < 0.1  # some ten us a layer
 
 
 def test_bounds_are_those_of_the_peaks_in_the_same_round(model):
@@ -222,7 +229,7 @@ def test_the_table(result):
     lines = table.render(result).splitlines()
     rows = [line for line in lines if line.startswith("|")]
     assert len({len(row) for row in rows}) == 1 and len(rows) == 2 + len(result["measures"])
-    assert " %" in rows[2] and "/s" in rows[2] and "GiB" in rows[-1]
+    assert " %" in rows[2] and "/s" in rows[2] and "GiB" in rows[-2] and "per step" in rows[-1]
     assert any("in float32" in line for line in lines)
 
 
@@ -236,6 +243,20 @@ def test_a_table_with_another_engine(result):
     shown = table.render({**result, "measures": rows, "engines": both})
     assert "llama.cpp 1: m, s." in shown
     assert shown.count("1.50 |") == len(rows) and shown.count("20.0 /s") == 5
+
+
+def test_packed_weights_are_loaded_too(model, tmp_path):
+    arguments = ["--prefill", 8, "--depths", 0, "--new-tokens", 2, "--repeat", 2, "--json"]
+    answer = run(model, *arguments, "--compute-dtype", "mixed", "--packed-dir", tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    rows = {row["measure"]: row for row in json.loads(answer.stdout)["measures"]}
+    first, second = rows["packed_first_token_s"]["samples"]["phi3"]
+    assert first > 0 and second > 0
+    assert "from packed weights" in table.render(json.loads(answer.stdout))
+
+
+def test_small_times_are_microseconds():
+    assert table.amount(210e-6, "s") == "210 us" and table.amount(0.75, "s") == "0.75 s"
 
 
 def test_what_is_too_long_is_left_out(model):

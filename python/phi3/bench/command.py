@@ -51,6 +51,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="ENGINE=PATH",
         help="the Python in which that engine is installed; repeatable",
     )
+    work.add_argument(
+        "--packed-dir", metavar="DIR", help="keep packed weights in DIR and load from there, too"
+    )
     peers.add_argument("--launcher", default="", metavar="COMMAND", help="put before every engine")
     output = parser.add_argument_group("output")
     output.add_argument("--json", action="store_true", help="print all samples as JSON")
@@ -88,6 +91,7 @@ def make_bench(options: argparse.Namespace) -> Bench:
         rounds=options.repeat,
         threads=options.threads or _phi3.default_threads(),
         launcher=shlex.split(options.launcher),
+        packed_dir=options.packed_dir,
     )
 
 

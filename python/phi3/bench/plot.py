@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -9,22 +11,32 @@ from ..errors import FileAccessError, InvalidArgumentError, MissingPackageError
 from .bounds import Machine
 
 SUFFIXES = (".svg", ".png", ".pdf")
+# All of them can be read on white and on black: the picture has no background of its own.
 COLOURS = {
-    "phi3": "#c2410c",
-    "llama.cpp": "#2563eb",
-    "openvino": "#7c3aed",
-    "transformers": "#0f766e",
+    "phi3": "#ea580c",
+    "llama.cpp": "#3b82f6",
+    "openvino": "#a855f7",
+    "transformers": "#14a38b",
 }
-GREY = "#6b7280"
+GREY = "#7d8590"
 STYLE = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": GREY,
+    "axes.labelcolor": GREY,
+    "axes.titlecolor": GREY,
+    "text.color": GREY,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "axes.titlelocation": "left",
     "axes.titleweight": "bold",
     "axes.grid": True,
-    "grid.color": "#e5e7eb",
+    "grid.color": GREY,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
     "legend.frameon": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "phi3",
@@ -53,7 +65,7 @@ def draw(result: dict[str, Any], file: str) -> None:
     about = result["engines"]["phi3"]
     title = f"{about['model']} on {result['cpu']}, {result['threads']} threads"
     with matplotlib.rc_context(STYLE):
-        figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+        figure, (left, right) = pyplot.subplots(1, 2, figsize=(9.5, 3.9), layout="constrained")
         _roofline(left, result)
         _by_depth(right, result)
         figure.suptitle(title, x=0.01, ha="left", fontsize=9, color=GREY)
@@ -66,7 +78,7 @@ def draw(result: dict[str, Any], file: str) -> None:
 
 def _roofline(axes: Any, result: dict[str, Any]) -> None:
     """Operations a second by operations for each byte read, both logarithmic."""
-    speeds = [row for row in result["measures"] if row["kind"] != "loading"]
+    speeds = [row for row in result["measures"] if row["unit"] == "tokens/s"]
     points = [_point(row, result["cost"]) for row in speeds]
     _draw_roof(axes, result, [x for x, _ in points])
     for engine in result["engines"]:
@@ -75,12 +87,27 @@ def _roofline(axes: Any, result: dict[str, Any]) -> None:
             for row, (x, operations) in zip(speeds, points, strict=True)
             if engine in row["medians"]
         ]
-        axes.plot(*zip(*at, strict=True), "o", markersize=5, color=COLOURS[engine], label=engine)
+        axes.plot(*zip(*at, strict=True), "o", markersize=6, color=COLOURS[engine], label=engine)
+    _name_work(axes, speeds, points)
     axes.set(xscale="log", yscale="log", title="Decoding and prefill under the roofline")
     axes.set(xlabel="operations for each byte read", ylabel="G operations/s")
     axes.xaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("")
+
+
+def _name_work(axes: Any, speeds: list[dict[str, Any]], points: list[tuple[float, float]]) -> None:
+    """Says below the points what was computed: once for all depths and prompt lengths."""
+    groups: dict[str, list[tuple[float, float]]] = {}
+    for row, (x, operations) in zip(speeds, points, strict=True):
+        together = f", {row['sequences']} together" if row["sequences"] > 1 else ""
+        lowest = min(row["medians"].values()) * operations / 1e9
+        groups.setdefault(row["kind"] + together, []).append((x, lowest))
+    for name, at in groups.items():
+        x = math.exp(statistics.fmean(math.log(x) for x, _ in at))
+        below = {"textcoords": "offset points", "xytext": (0, -14), "ha": "center"}
+        axes.annotate(name, (x, min(y for _, y in at)), fontsize=8, **below)
+    axes.margins(y=0.12)
 
 
 def _draw_roof(axes: Any, result: dict[str, Any], intensities: list[float]) -> None:
@@ -113,6 +140,8 @@ def _by_depth(axes: Any, result: dict[str, Any]) -> None:
     for engine in result["engines"]:
         at = [(row["tokens"], row["medians"][engine]) for row in rows if engine in row["medians"]]
         if at:
-            axes.plot(*zip(*at, strict=True), "o-", markersize=4, color=COLOURS[engine])
+            axes.plot(
+                *zip(*at, strict=True), "o-", linewidth=2, markersize=6, color=COLOURS[engine]
+            )
     axes.set(title="Decoding by depth", xlabel="tokens before", ylabel="tokens/s")
     axes.set_ylim(bottom=0)

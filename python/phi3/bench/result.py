@@ -10,10 +10,10 @@ from typing import Any
 from ..errors import InvalidArgumentError
 from ..system import device_name
 from .bounds import Cost, Machine, decode_bound, prefill_bound
-from .measure import LOADING, Bench, Engine
+from .measure import ONCE, Bench, Engine
 from .plan import Measure
 
-UNITS = {"load_s": "s", "first_token_s": "s", "peak_memory_bytes": "bytes"}
+UNITS = {"peak_memory_bytes": "bytes"}  # of ONCE; seconds are what is not named
 
 
 def result_of(bench: Bench) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def result_of(bench: Bench) -> dict[str, Any]:
         "peaks": {n: statistics.median(p[n] for p in bench.peaks) for n in bench.peaks[0]},
         "cost": vars(cost),
         "left_out": [m.title for m in bench.measures if not _was_run(m, first)],
-        "measures": [summarised(row) for row in speeds + _loading(bench.engines)],
+        "measures": [summarised(row) for row in speeds + _once(bench.engines)],
     }
 
 
@@ -63,7 +63,7 @@ def _was_run(measure: Measure, engine: Engine) -> bool:
 
 
 def _about(engine: Engine) -> dict[str, Any]:
-    facts = {name: value for name, value in engine.facts.items() if name not in LOADING}
+    facts = {name: value for name, value in engine.facts.items() if name not in ONCE}
     return {"model": Path(engine.model).name, **facts}
 
 
@@ -90,14 +90,15 @@ def _speed(
     }
 
 
-def _loading(engines: list[Engine]) -> list[dict[str, Any]]:
+def _once(engines: list[Engine]) -> list[dict[str, Any]]:
     return [
         {
             "measure": name,
-            "kind": "loading",
-            "unit": UNITS[name],
-            "samples": {engine.name: engine.loading[name] for engine in engines},
+            "kind": "once",
+            "unit": UNITS.get(name, "s"),
+            "samples": {engine.name: engine.once.get(name, []) for engine in engines},
             "bounds": [],
         }
-        for name in LOADING
+        for name in ONCE
+        if name in engines[0].once
     ]

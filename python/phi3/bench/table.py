@@ -10,7 +10,9 @@ from .bounds import Machine
 NAMES = {
     "load_s": "load",
     "first_token_s": "load to first token",
+    "packed_first_token_s": "... from packed weights",
     "peak_memory_bytes": "peak memory",
+    "step_overhead_s": "overhead per step",
 }
 
 
@@ -40,6 +42,8 @@ def amount(value: float, unit: str) -> str:
     """A number with its unit, three or four digits of it."""
     if unit == "bytes":
         return f"{value / 2**30:.2f} GiB"
+    if unit == "s" and value < 1e-3:
+        return f"{1e6 * value:.0f} us"
     if unit == "s":
         return f"{value:.2f} s"
     return f"{value:.0f} /s" if value >= 100 else f"{value:.1f} /s"
@@ -57,6 +61,10 @@ def _introduction(result: dict[str, Any]) -> list[str]:
         f"{cost['kv_bytes'] / 1e3:.0f} kB for each token before it; a prompt's token takes "
         f"{cost['layer_operations'] / 1e9:.2f} G operations, in {cost['operand']}.",
     ]
+    lines.append(
+        "The overhead per step is what a new token takes in a model of as many layers and next to "
+        "no weights."
+    )
     lines += [
         f"{name} {about['version']}: {about['model']}, {about['settings']}."
         for name, about in result["engines"].items()

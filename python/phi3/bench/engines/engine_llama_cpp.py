@@ -35,8 +35,8 @@ class Engine:
     def facts(self) -> dict[str, Any]:
         return {"version": llama.__version__, "settings": "float16 KV, flash attention off"}
 
-    def peaks(self) -> list[dict[str, float]]:
-        return []
+    def closing(self) -> dict[str, Any]:
+        return {}
 
     def run(self, prompts: list[list[int]], n_new: int) -> tuple[float, float]:
         context = self._context(len(prompts), len(prompts[0]) + n_new)

@@ -24,8 +24,8 @@ class Engine:
         version = genai.get_version().split("-")[0]
         return {"version": version, "settings": "its defaults: dynamic int8, u8 KV"}
 
-    def peaks(self) -> list[dict[str, float]]:
-        return []
+    def closing(self) -> dict[str, Any]:
+        return {}
 
     def run(self, prompts: list[list[int]], n_new: int) -> tuple[float, float]:
         config = genai.GenerationConfig()

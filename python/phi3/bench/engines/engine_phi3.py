@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
+import tempfile
 from typing import Any
+
+import weightless
 
 import phi3
 from phi3 import AutoModelForCausalLM, _phi3
@@ -14,6 +18,8 @@ SHAPE = (
     *["num_key_value_heads", "head_dim", "vocab_size", "tie_word_embeddings"],
     *["weight_bytes", "embedding_bytes", "n_parameters", "dtype"],
 )
+
+N_STEPS, N_TIMES = 64, 30  # of the measurement of a step without weights
 
 
 class Engine:
@@ -38,12 +44,30 @@ class Engine:
             **{name: config[name] for name in SHAPE},
         }
 
-    def peaks(self) -> list[dict[str, float]]:
+    def closing(self) -> dict[str, Any]:
         peaks = phi3.measure_peaks(device=self.core.device, n_threads=self.threads)
-        return [dataclasses.asdict(peaks)]
+        return {"peaks": dataclasses.asdict(peaks), "step_overhead_s": self._step_overhead()}
 
     def run(self, prompts: list[list[int]], n_new: int) -> tuple[float, float]:
-        generation = _phi3.Generation(self.core, prompts, max_new_tokens=n_new + 1)
-        generation.run()
-        timings = generation.timings
-        return timings["prompt_seconds"], timings["decode_seconds"]
+        return generate(self.core, prompts, n_new)
+
+    def _step_overhead(self) -> float:
+        """Seconds of a step where there is nothing to multiply: see weightless.py."""
+        with tempfile.TemporaryDirectory() as directory:
+            weightless.write(directory, self.core.config["num_hidden_layers"])
+            model = AutoModelForCausalLM.from_pretrained(
+                directory,
+                device_map=self.core.device,
+                n_threads=self.threads,
+                compute_dtype=self.core.compute_dtype,
+                kv_cache_dtype=self.core.kv_cache_dtype,
+            )
+            steps = [generate(model.core, [[1]], N_STEPS)[1] / N_STEPS for _ in range(N_TIMES)]
+        return statistics.median(steps)
+
+
+def generate(model: Any, prompts: list[list[int]], n_new: int) -> tuple[float, float]:
+    generation = _phi3.Generation(model, prompts, max_new_tokens=n_new + 1)
+    generation.run()
+    timings = generation.timings
+    return timings["prompt_seconds"], timings["decode_seconds"]

@@ -24,8 +24,8 @@ class Engine:
         versions = f"{transformers.__version__}, torch {torch.__version__}"
         return {"version": versions, "settings": f"{dtype}, sdpa"}
 
-    def peaks(self) -> list[dict[str, float]]:
-        return []
+    def closing(self) -> dict[str, Any]:
+        return {}
 
     @torch.inference_mode()
     def run(self, prompts: list[list[int]], n_new: int) -> tuple[float, float]:

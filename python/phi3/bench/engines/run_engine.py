@@ -5,10 +5,10 @@ objects, one a line: `loaded`, then one for every run with its seconds, then `do
 
 It is started by path, with the Python in which the engine is installed, so these files need neither
 phi3 (but for engine_phi3) nor each other's libraries. An engine is a class Engine(settings) with
-`vocab_size`, `n_positions`, `facts()`, `peaks()` and `run(prompts, n_new)`, which computes the
-prompts together from nothing, chooses n_new more tokens after the first and returns the seconds of
-both parts. The peaks of the machine are measured by phi3 alone, right after its runs: a machine
-that is shared does not always have the same.
+`vocab_size`, `n_positions`, `facts()`, `run(prompts, n_new)`, which computes the prompts together
+from nothing, chooses n_new more tokens after the first and returns the seconds of both parts, and
+`closing()`, what it measures besides. The peaks of the machine are measured by phi3 alone, right
+after its runs: a machine that is shared does not always have the same.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main() -> None:
     say({"loaded": {"load_s": load, "first_token_s": first_token, **engine.facts()}})
     for run in settings["runs"]:
         say(measure(engine, prompts, run))
-    say({"done": {"peak_memory_bytes": peak_memory(), "peaks": engine.peaks()}})
+    say({"done": {"peak_memory_bytes": peak_memory(), **engine.closing()}})
 
 
 class Prompts:
