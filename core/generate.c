@@ -13,6 +13,7 @@
  */
 #include "generate.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -231,6 +232,26 @@ phi3_status phi3_generation_step(phi3_generation *g, const phi3_run_options *opt
     record_time(g, is_prompt, start);
     atomic_flag_clear_explicit(&g->busy, memory_order_release);
     return status;
+}
+
+phi3_status phi3_generation_run(phi3_generation *g, const phi3_run_options *options,
+                                int32_t **tokens, size_t *n_steps, phi3_error *error)
+{
+    size_t room = g->limits.max_new - g->n_new, count = 0;
+    int32_t *made = malloc((room + 1) * g->n_rows * sizeof *made);
+    if (made == NULL)
+        return phi3_fail_memory(error, "new tokens");
+    for (bool done = false; !done; count++) {
+        phi3_status status =
+            phi3_generation_step(g, options, made + count * g->n_rows, &done, error);
+        if (status != PHI3_OK) {
+            free(made);
+            return status;
+        }
+    }
+    *tokens = made;
+    *n_steps = count;
+    return PHI3_OK;
 }
 
 /* ---- Steps of which the engine does the forward ----------------------------------------------- */

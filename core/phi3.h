@@ -545,6 +545,14 @@ PHI3_API phi3_status phi3_generation_step(phi3_generation *generation,
                                           const phi3_run_options *options, int32_t *tokens,
                                           bool *done, phi3_error *error);
 
+/*
+ * All the steps that are left: *tokens gets [*n_steps][rows], which phi3_free() frees. After an
+ * interrupt the run may be tried again, but the tokens of the steps before it are gone.
+ */
+PHI3_API phi3_status phi3_generation_run(phi3_generation *generation,
+                                         const phi3_run_options *options, int32_t **tokens,
+                                         size_t *n_steps, phi3_error *error);
+
 PHI3_API phi3_finish_reason phi3_generation_finish(const phi3_generation *generation, size_t row);
 
 /* The logits that the last step saw and the scores after processing: [vocab_size] float32 of one

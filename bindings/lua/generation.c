@@ -172,53 +172,25 @@ static int step(lua_State *L)
     return 2;
 }
 
-/* The tokens of a run so far, [n_steps][rows]. */
+/* What a run has made. */
 typedef struct run {
-    int32_t *tokens;
-    size_t rows;
+    int32_t *tokens; /* [n_steps][rows] */
     size_t n_steps;
-    size_t capacity; /* in steps */
 } run;
 
 static void free_run(void *memory)
 {
-    free(((run *)memory)->tokens);
-}
-
-static phi3_status run_steps(generation *self, const phi3_run_options *options, run *r,
-                             phi3_error *error)
-{
-    while (!self->done) {
-        if (r->n_steps == r->capacity) {
-            size_t capacity = 2 * r->capacity + 64;
-            int32_t *grown = realloc(r->tokens, capacity * r->rows * sizeof *grown);
-            if (grown == NULL) {
-                error->code = PHI3_ERROR_OUT_OF_MEMORY;
-                strcpy(error->message, "out of memory: new tokens");
-                return error->code;
-            }
-            r->tokens = grown;
-            r->capacity = capacity;
-        }
-        bool done = false;
-        int32_t *tokens = r->tokens + r->n_steps * r->rows;
-        phi3_status status = phi3_generation_step(self->generation, options, tokens, &done, error);
-        if (status != PHI3_OK)
-            return status;
-        self->done = done;
-        r->n_steps++;
-    }
-    return PHI3_OK;
+    phi3_free(((run *)memory)->tokens);
 }
 
 /* [rows][n_steps] as nested tables. */
-static void push_run(lua_State *L, const run *r)
+static void push_run(lua_State *L, const run *r, size_t rows)
 {
-    lua_createtable(L, (int)r->rows, 0);
-    for (size_t row = 0; row < r->rows; row++) {
+    lua_createtable(L, (int)rows, 0);
+    for (size_t row = 0; row < rows; row++) {
         lua_createtable(L, (int)r->n_steps, 0);
         for (size_t i = 0; i < r->n_steps; i++) {
-            lua_pushinteger(L, r->tokens[i * r->rows + row]);
+            lua_pushinteger(L, r->tokens[i * rows + row]);
             lua_rawseti(L, -2, (int)i + 1);
         }
         lua_rawseti(L, -2, (int)row + 1);
@@ -234,14 +206,16 @@ static int run_all(lua_State *L)
     phi3_lua_call call = phi3_lua_call_begin(L, interrupt_function(L));
     phi3_run_options options = {phi3_lua_interrupt, &call, self->n_threads};
     run *r = phi3_lua_scratch(L, sizeof *r, free_run);
-    r->rows = phi3_generation_rows(self->generation);
+    phi3_status status = PHI3_OK;
     phi3_lua_hold(object);
-    phi3_status status = run_steps(self, &options, r, &error);
+    if (!self->done)
+        status = phi3_generation_run(self->generation, &options, &r->tokens, &r->n_steps, &error);
+    self->done = self->done || status == PHI3_OK;
     phi3_lua_let_go(object);
     phi3_lua_call_end(&call);
     if (status != PHI3_OK)
         return phi3_lua_fail(L, status, &error);
-    push_run(L, r);
+    push_run(L, r, phi3_generation_rows(self->generation));
     return 1;
 }
 

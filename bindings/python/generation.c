@@ -5,7 +5,6 @@
  * The object keeps everything alive that the library's generation uses. The GIL is free while it
  * computes, and Ctrl-C is answered between the parts of a layer.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "binding.h"
@@ -191,53 +190,18 @@ static PyObject *generation_step(PyObject *object, PyObject *Py_UNUSED(unused))
     return result;
 }
 
-/* The tokens of a run so far, [n_steps][rows]. */
-typedef struct run {
-    int32_t *tokens;
-    size_t rows;
-    size_t n_steps;
-    size_t capacity; /* in steps */
-} run;
-
-/* All steps to the end; called without the GIL. */
-static phi3_status run_steps(generation *self, const phi3_run_options *options, run *r,
-                             phi3_error *error)
+/* Tokens [n_steps][rows] as nested lists [rows][n_steps]. */
+static PyObject *rows_of(const int32_t *tokens, size_t n_steps, size_t rows)
 {
-    bool done = false;
-    while (!done) {
-        if (r->n_steps == r->capacity) {
-            size_t capacity = 2 * r->capacity + 64;
-            int32_t *grown = realloc(r->tokens, capacity * r->rows * sizeof *grown);
-            if (grown == NULL) {
-                error->code = PHI3_ERROR_OUT_OF_MEMORY;
-                strcpy(error->message, "out of memory: new tokens");
-                return error->code;
-            }
-            r->tokens = grown;
-            r->capacity = capacity;
-        }
-        int32_t *step = r->tokens + r->n_steps * r->rows;
-        phi3_status status = phi3_generation_step(self->generation, options, step, &done, error);
-        if (status != PHI3_OK)
-            return status;
-        r->n_steps++;
-    }
-    self->done = true;
-    return PHI3_OK;
-}
-
-/* [rows][n_steps] as nested lists. */
-static PyObject *run_result(const run *r)
-{
-    PyObject *result = PyList_New((Py_ssize_t)r->rows);
-    for (size_t row = 0; result != NULL && row < r->rows; row++) {
-        PyObject *list = PyList_New((Py_ssize_t)r->n_steps);
+    PyObject *result = PyList_New((Py_ssize_t)rows);
+    for (size_t row = 0; result != NULL && row < rows; row++) {
+        PyObject *list = PyList_New((Py_ssize_t)n_steps);
         if (list == NULL || PyList_SetItem(result, (Py_ssize_t)row, list) < 0) {
             Py_DECREF(result);
             return NULL;
         }
-        for (size_t i = 0; i < r->n_steps; i++) {
-            PyObject *token = PyLong_FromLong(r->tokens[i * r->rows + row]);
+        for (size_t i = 0; i < n_steps; i++) {
+            PyObject *token = PyLong_FromLong(tokens[i * rows + row]);
             if (token == NULL || PyList_SetItem(list, (Py_ssize_t)i, token) < 0) {
                 Py_DECREF(result);
                 return NULL;
@@ -250,16 +214,19 @@ static PyObject *run_result(const run *r)
 static PyObject *generation_run(PyObject *object, PyObject *Py_UNUSED(unused))
 {
     generation *self = (generation *)object;
-    run r = {.rows = phi3_generation_rows(self->generation)};
+    int32_t *tokens = NULL;
+    size_t n_steps = 0;
     phi3_py_call call;
     phi3_run_options options = {phi3_py_interrupt, &call, self->n_threads};
     phi3_error error;
     phi3_py_call_begin(&call, NULL);
-    phi3_status status = run_steps(self, &options, &r, &error);
+    phi3_status status = phi3_generation_run(self->generation, &options, &tokens, &n_steps, &error);
     phi3_py_call_end(&call);
-    PyObject *result = status == PHI3_OK ? run_result(&r)
-                                         : phi3_py_raise(phi3_py_state_of(object), status, &error);
-    free(r.tokens);
+    if (status != PHI3_OK)
+        return phi3_py_raise(phi3_py_state_of(object), status, &error);
+    self->done = true;
+    PyObject *result = rows_of(tokens, n_steps, phi3_generation_rows(self->generation));
+    phi3_free(tokens);
     return result;
 }
 

@@ -1,4 +1,9 @@
-"""The C library behind phi3."""
+"""The C library behind phi3.
+
+What is here has its docstrings at run time (bindings/python). Units, owners and failures are those
+of core/phi3.h; a failure raises the error that is named after its phi3_status. What computes lets
+other threads run, and Ctrl-C stops it between the parts of a layer.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike

@@ -102,6 +102,32 @@ static void test_rows_of_a_batch_equal_single_ones(void **state)
     phi3_generation_free(generation);
 }
 
+static void test_a_run_is_all_the_steps_that_are_left(void **state)
+{
+    (void)state;
+    enum { N_NEW = 12, N_ROWS = 2 };
+    int32_t expected[N_NEW * N_ROWS], first[N_ROWS], *tokens;
+    size_t n_steps;
+    bool done;
+    phi3_generation_config config = greedy(N_NEW);
+    const phi3_prompt prompts[N_ROWS] = {{.ids = ids, .count = 9}, {.ids = ids + 9, .count = 4}};
+    phi3_generation *generation = new_generation(&config, NULL, prompts, N_ROWS);
+    assert_int_equal(run(generation, expected), N_NEW);
+    phi3_generation_free(generation);
+
+    generation = new_generation(&config, NULL, prompts, N_ROWS);
+    assert_int_equal(phi3_generation_step(generation, NULL, first, &done, &error), PHI3_OK);
+    assert_memory_equal(first, expected, sizeof first);
+    assert_int_equal(phi3_generation_run(generation, NULL, &tokens, &n_steps, &error), PHI3_OK);
+    assert_int_equal(n_steps, N_NEW - 1);
+    assert_memory_equal(tokens, expected + N_ROWS, (N_NEW - 1) * sizeof first);
+    phi3_free(tokens);
+    assert_int_equal(phi3_generation_run(generation, NULL, &tokens, &n_steps, &error),
+                     PHI3_ERROR_INVALID_ARGUMENT);
+    assert_string_equal(error.message, "every row has already finished");
+    phi3_generation_free(generation);
+}
+
 static void test_draws_go_row_by_row(void **state)
 {
     (void)state;
@@ -493,6 +519,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_greedy_equals_cacheless),
         cmocka_unit_test(test_rows_of_a_batch_equal_single_ones),
+        cmocka_unit_test(test_a_run_is_all_the_steps_that_are_left),
         cmocka_unit_test(test_draws_go_row_by_row),
         cmocka_unit_test(test_forked_rows_keep_apart),
         cmocka_unit_test(test_fewer_logits_give_the_same_tokens),
