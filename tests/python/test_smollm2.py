@@ -1,6 +1,9 @@
 """A trained model: SmolLM2-135M, the embedded default, as GGUF and as a Phi-3 checkpoint."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -30,6 +33,18 @@ def mixed(smollm2_path):
 @pytest.fixture(scope="module")
 def tokenizer(smollm2):
     return smollm2[1]
+
+
+def has_tiles() -> bool:
+    import phi3
+
+    return phi3.info()["cpu_isa"] == "avx512_amx"
+
+
+@pytest.fixture
+def same_way_for_any_rows():
+    if has_tiles():
+        pytest.skip("mixed prompts of 32 rows go through AMX's tiles; test_without_tiles")
 
 
 def greedy_texts(model, tokenizer, prompts: list[list[int]]) -> list[str]:
@@ -82,6 +97,7 @@ def test_perplexity_with_a_small_cache(smollm2_path, compute_dtype, kv_cache_dty
 
 @pytest.mark.parametrize("first", [1, 7, 40])
 @pytest.mark.parametrize("kv_cache_dtype", ["float16", "bfloat16", "int8"])
+@pytest.mark.usefixtures("same_way_for_any_rows")
 def test_logits_do_not_depend_on_how_a_text_is_cut(smollm2_path, kv_cache_dtype, first):
     """To the bit, in the mixed mode: a cache holds the same however it was filled."""
     model = phi.load(smollm2_path, "cpu", "mixed", kv_cache_dtype)
@@ -189,6 +205,7 @@ def test_a_second_turn_computes_only_what_is_new(smollm2):
 
 
 @pytest.mark.parametrize("topic", ["the moon", "bread", "whales", "volcanoes"])
+@pytest.mark.usefixtures("same_way_for_any_rows")
 def test_a_conversation_goes_on_as_if_computed_afresh(exact, mixed, tokenizer, topic):
     """In either mode, turn for turn: the words that a new pipeline finds for the same chat."""
     import phi3
@@ -203,6 +220,26 @@ def test_a_conversation_goes_on_as_if_computed_afresh(exact, mixed, tokenizer, t
         messages = pipe(messages, **arguments)[0]["generated_text"]
         assert messages == expected
         messages = messages + [{"role": "user", "content": question}]
+
+
+@pytest.mark.skipif("not has_tiles()", reason="the tests above have run")
+def test_without_tiles():
+    """What was skipped above, in a process that does without AMX."""
+    tests = "how_a_text_is_cut or computed_afresh"
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        __file__,
+        "-k",
+        tests,
+    ]
+    environment = os.environ | {"PHI3_CPU_ISA": "avx512_bf16"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert "13 passed" in done.stdout and "skipped" not in done.stdout, done.stdout
 
 
 @pytest.mark.parametrize("seed", range(8))
