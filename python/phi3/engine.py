@@ -5,7 +5,8 @@
     for piece in request:  # or: async for piece in request
         print(piece, end="")
 
-What a request gets does not depend on its company: it is what it would get alone for its seed.
+What a request gets does not depend on its company: it is what it would get alone for its seed. But
+for mixed mode where many rows go another way than few: bfloat16 weights, CPUs with AMX, CUDA.
 """
 
 from __future__ import annotations
