@@ -311,10 +311,11 @@ def test_beside_transformers(model):
     result = json.loads(answer.stdout)
     assert list(result["engines"]) == ["phi3", "transformers"]
     for row in result["measures"]:
-        assert {name: len(samples) for name, samples in row["samples"].items()} == {
-            "phi3": 2,
-            "transformers": 2,
-        }
+        counts = {name: len(samples) for name, samples in row["samples"].items()}
+        if row["measure"] == "step_overhead_s":  # only phi3 tells that of itself
+            assert counts == {"phi3": 2, "transformers": 0}
+            continue
+        assert counts == {"phi3": 2, "transformers": 2}
         medians = row["medians"]
         assert row["ratios"]["transformers"] == medians["phi3"] / medians["transformers"]
 
