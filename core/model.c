@@ -169,6 +169,7 @@ static void enter_segment(phi3_forward *f, size_t index)
     f->activations = &w->segments[index];
     f->activations->exec.n_threads =
         f->options->n_threads > 0 ? f->options->n_threads : model->n_threads;
+    f->activations->exec.batch_invariant = f->options->batch_invariant;
     f->attention.kv = f->segment->kv;
     for (size_t i = 0; i < f->attention.n_spans; i++)
         w->parts[i].pages = w->caches[i]->tables[index];

@@ -440,6 +440,10 @@ typedef struct phi3_run_options {
     phi3_interrupt_callback interrupt; /* may be NULL */
     void *interrupt_data;
     int n_threads; /* 0: as the model was loaded */
+
+    /* What the model makes of a row does not depend, to the bit, on what else is computed with it. On
+     * the CPU only many rows in mixed mode need to be asked: their quick ways are left out. */
+    bool batch_invariant;
 } phi3_run_options;
 
 /*

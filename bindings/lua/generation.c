@@ -157,7 +157,8 @@ static int step(lua_State *L)
     generation *self = object->handle;
     size_t rows = phi3_generation_rows(self->generation);
     phi3_lua_call call = phi3_lua_call_begin(L, interrupt_function(L));
-    phi3_run_options options = {phi3_lua_interrupt, &call, self->n_threads};
+    phi3_run_options options = {
+        .interrupt = phi3_lua_interrupt, .interrupt_data = &call, .n_threads = self->n_threads};
     int32_t *tokens = phi3_lua_scratch(L, rows * sizeof *tokens, NULL);
     bool done = false;
     phi3_lua_hold(object);
@@ -204,7 +205,8 @@ static int run_all(lua_State *L)
     phi3_lua_object *object = object_of(L);
     generation *self = object->handle;
     phi3_lua_call call = phi3_lua_call_begin(L, interrupt_function(L));
-    phi3_run_options options = {phi3_lua_interrupt, &call, self->n_threads};
+    phi3_run_options options = {
+        .interrupt = phi3_lua_interrupt, .interrupt_data = &call, .n_threads = self->n_threads};
     run *r = phi3_lua_scratch(L, sizeof *r, free_run);
     phi3_status status = PHI3_OK;
     phi3_lua_hold(object);

@@ -96,7 +96,8 @@ static int measure_peaks(lua_State *L)
     if (!phi3_lua_read_options(L, 1, "measure_peaks()", measure_fields, &given, &error))
         return phi3_lua_fail(L, error.code, &error);
     phi3_lua_call call = phi3_lua_call_begin(L, 0);
-    phi3_run_options options = {phi3_lua_interrupt, &call, given.n_threads};
+    phi3_run_options options = {
+        .interrupt = phi3_lua_interrupt, .interrupt_data = &call, .n_threads = given.n_threads};
     phi3_status status = phi3_measure_device_peaks(given.device, &options, &peaks, &error);
     phi3_lua_call_end(&call);
     if (status != PHI3_OK)

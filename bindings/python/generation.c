@@ -173,7 +173,8 @@ static PyObject *generation_step(PyObject *object, PyObject *Py_UNUSED(unused))
     if (tokens == NULL)
         return PyErr_NoMemory();
     phi3_py_call call;
-    phi3_run_options options = {phi3_py_interrupt, &call, self->n_threads};
+    phi3_run_options options = {
+        .interrupt = phi3_py_interrupt, .interrupt_data = &call, .n_threads = self->n_threads};
     phi3_error error;
     bool done = false;
     phi3_py_call_begin(&call, NULL);
@@ -217,7 +218,8 @@ static PyObject *generation_run(PyObject *object, PyObject *Py_UNUSED(unused))
     int32_t *tokens = NULL;
     size_t n_steps = 0;
     phi3_py_call call;
-    phi3_run_options options = {phi3_py_interrupt, &call, self->n_threads};
+    phi3_run_options options = {
+        .interrupt = phi3_py_interrupt, .interrupt_data = &call, .n_threads = self->n_threads};
     phi3_error error;
     phi3_py_call_begin(&call, NULL);
     phi3_status status = phi3_generation_run(self->generation, &options, &tokens, &n_steps, &error);

@@ -153,7 +153,8 @@ static PyObject *batch_run(phi3_py_state *state, const phi3_model *model, const 
     if (logits == NULL)
         return NULL;
     phi3_py_call call;
-    phi3_run_options options = {phi3_py_interrupt, &call, n_threads};
+    phi3_run_options options = {
+        .interrupt = phi3_py_interrupt, .interrupt_data = &call, .n_threads = n_threads};
     phi3_error error;
     phi3_py_call_begin(&call, NULL);
     phi3_status status =

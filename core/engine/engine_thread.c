@@ -130,8 +130,11 @@ static void advance(phi3_engine *e, phi3_slot *slot, const float *logits,
  * alone: the others shall not suffer. */
 static void run_slots(phi3_engine *e, phi3_slot **slots, size_t n_slots)
 {
-    phi3_run_options options = {
-        .interrupt = is_unwanted, .interrupt_data = e, .n_threads = e->options.n_threads};
+    /* Who comes with a request must not matter to it. */
+    phi3_run_options options = {.interrupt = is_unwanted,
+                                .interrupt_data = e,
+                                .n_threads = e->options.n_threads,
+                                .batch_invariant = true};
     phi3_error error;
     size_t n_logits = 0;
     for (size_t i = 0; i < n_slots; i++) {

@@ -20,6 +20,7 @@ typedef struct job {
     const phi3_matrix *matrix;
     const float *x; /* [n_rows][n_columns] */
     size_t n_rows;
+    bool batch_invariant;
     float *y;              /* [n_rows][matrix->n_rows] */
     phi3_int8_block *int8; /* x in 8 bits, when some part asks for it; see int8_run */
     phi3_float_x bfloat16; /* x as products of bfloat16 and of float32 read it, the same */
@@ -132,7 +133,7 @@ static chunk chunk_at(const job *j, size_t index)
         .part = part,
         .first = first,
         .rows = *part,
-        .way = phi3_matrix_way(j->matrix, p, j->n_rows),
+        .way = phi3_matrix_way(j->matrix, p, j->n_rows, j->batch_invariant),
         .y = j->y + first_column + first,
     };
     c.rows.data =
@@ -161,7 +162,7 @@ static phi3_status convert_activations(job *j, int n_threads)
 {
     bool needed[PHI3_WAYS] = {false};
     for (size_t p = 0; p < j->matrix->n_parts; p++)
-        needed[phi3_matrix_way(j->matrix, p, j->n_rows)] = true;
+        needed[phi3_matrix_way(j->matrix, p, j->n_rows, j->batch_invariant)] = true;
     if (needed[PHI3_WAY_INT8])
         phi3_parallel(j->n_rows > 8 ? n_threads : 1, j->n_rows, quantize_row, j);
     if (needed[PHI3_WAY_BFLOAT16])
@@ -183,13 +184,14 @@ static void multiply_chunk_at(void *context, size_t index, int thread)
 }
 
 /* Eight chunks or so for each thread, in the units in which the parts' ways multiply. */
-static size_t chunk_rows(const phi3_matrix *matrix, size_t n_rows, int n_threads)
+static size_t chunk_rows(const phi3_matrix *matrix, size_t n_rows, bool batch_invariant,
+                         int n_threads)
 {
     static const size_t units[PHI3_WAYS] = {
         [PHI3_WAY_ONEDNN] = PHI3_ONEDNN_TILE, [PHI3_WAY_TILES] = PHI3_TILES_WEIGHT_ROWS};
     size_t unit = PHI3_PANEL_ROWS;
     for (size_t p = 0; p < matrix->n_parts; p++) {
-        size_t own = units[phi3_matrix_way(matrix, p, n_rows)];
+        size_t own = units[phi3_matrix_way(matrix, p, n_rows, batch_invariant)];
         unit = own > unit ? own : unit;
     }
     size_t rows = matrix->n_rows / (8 * (size_t)n_threads) / unit * unit;
@@ -201,7 +203,8 @@ phi3_status phi3_cpu_linear(const phi3_exec *exec, const phi3_matrix *weight, co
 {
     int n_threads = exec->n_threads;
     char *scratch = exec->scratch;
-    phi3_linear_layout layout = phi3_matrix_layout(weight, n_rows, n_threads);
+    phi3_linear_layout layout =
+        phi3_matrix_layout(weight, n_rows, exec->batch_invariant, n_threads);
     size_t n_columns = weight->n_columns;
     atomic_bool failed = false;
     job j = {
@@ -209,6 +212,7 @@ phi3_status phi3_cpu_linear(const phi3_exec *exec, const phi3_matrix *weight, co
         .matrix = weight,
         .x = x,
         .n_rows = n_rows,
+        .batch_invariant = exec->batch_invariant,
         .y = y,
         .int8 = (phi3_int8_block *)(void *)(scratch + layout.converted[PHI3_WAY_INT8]),
         .bfloat16 = {x, n_rows, n_columns, true, scratch + layout.converted[PHI3_WAY_BFLOAT16]},
@@ -219,7 +223,7 @@ phi3_status phi3_cpu_linear(const phi3_exec *exec, const phi3_matrix *weight, co
                    .converted = (void *)(scratch + layout.converted[PHI3_WAY_ONEDNN])},
         .tiles = {x, n_rows, n_columns, (void *)(scratch + layout.converted[PHI3_WAY_TILES])},
         .failed = &failed,
-        .chunk_rows = chunk_rows(weight, n_rows, n_threads),
+        .chunk_rows = chunk_rows(weight, n_rows, exec->batch_invariant, n_threads),
         .threads_scratch = scratch + layout.threads,
         .thread_size = layout.thread_size,
     };

@@ -136,18 +136,19 @@ void phi3_cpu_matrix_free(phi3_matrix *matrix)
 
 /* ---- Ways ------------------------------------------------------------------------------------ */
 
-phi3_way phi3_matrix_way(const phi3_matrix *matrix, size_t part, size_t n_rows)
+phi3_way phi3_matrix_way(const phi3_matrix *matrix, size_t part, size_t n_rows,
+                         bool batch_invariant)
 {
     const bool is_packed = matrix->panels[part] != NULL;
     bool rounded = matrix->compute == PHI3_COMPUTE_MIXED && matrix->parts[part].dtype == PHI3_BF16;
-    if ((is_packed || rounded) && n_rows >= PHI3_TILES_MIN_ROWS &&
+    if ((is_packed || rounded) && !batch_invariant && n_rows >= PHI3_TILES_MIN_ROWS &&
         phi3_tiles_take(&matrix->parts[part]))
         return PHI3_WAY_TILES;
     if (is_packed)
         return PHI3_WAY_INT8;
     if (!rounded || phi3_isa_current() < PHI3_ISA_AVX512_BF16)
         return PHI3_WAY_FLOAT32;
-    bool is_many = n_rows >= PHI3_ONEDNN_MIN_ROWS;
+    bool is_many = n_rows >= PHI3_ONEDNN_MIN_ROWS && !batch_invariant;
     return is_many && phi3_onednn_takes(&matrix->parts[part]) ? PHI3_WAY_ONEDNN : PHI3_WAY_BFLOAT16;
 }
 
@@ -189,13 +190,14 @@ static void scratch_of_way(phi3_way way, size_t n_rows, size_t n_columns, size_t
     *thread_size = phi3_float_scratch_bytes(&x);
 }
 
-phi3_linear_layout phi3_matrix_layout(const phi3_matrix *matrix, size_t n_rows, int n_threads)
+phi3_linear_layout phi3_matrix_layout(const phi3_matrix *matrix, size_t n_rows,
+                                      bool batch_invariant, int n_threads)
 {
     size_t sizes[PHI3_WAYS] = {0};
     phi3_linear_layout layout = {.thread_size = 0};
     for (size_t p = 0; p < matrix->n_parts; p++) {
         size_t thread_size;
-        phi3_way way = phi3_matrix_way(matrix, p, n_rows);
+        phi3_way way = phi3_matrix_way(matrix, p, n_rows, batch_invariant);
         scratch_of_way(way, n_rows, matrix->n_columns, &sizes[way], &thread_size);
         layout.thread_size = larger(layout.thread_size, thread_size);
     }
@@ -209,12 +211,9 @@ phi3_linear_layout phi3_matrix_layout(const phi3_matrix *matrix, size_t n_rows, 
 
 size_t phi3_cpu_matrix_scratch(const phi3_matrix *matrix, size_t n_rows, int n_threads)
 {
-    static const size_t borders[] = {PHI3_TILES_MIN_ROWS, PHI3_ONEDNN_MIN_ROWS};
-    size_t size = phi3_matrix_layout(matrix, n_rows, n_threads).total;
-    for (size_t i = 0; i < sizeof borders / sizeof *borders; i++) /* fewer rows go other ways */
-        if (n_rows >= borders[i])
-            size = larger(size, phi3_matrix_layout(matrix, borders[i] - 1, n_threads).total);
-    return size;
+    /* Fewer rows go the ways of batch_invariant. */
+    return larger(phi3_matrix_layout(matrix, n_rows, false, n_threads).total,
+                  phi3_matrix_layout(matrix, n_rows, true, n_threads).total);
 }
 
 /* ---- Embed ----------------------------------------------------------------------------------- */

@@ -12,7 +12,8 @@
  *     products of float32. Tiles of weights are expanded where they are quantised.
  * Weights that are not packed are read in place (linear_float.h). But for tiles and oneDNN, which take
  * many rows another way than few, a row's result does not depend on how many come with it: a
- * conversation that goes on from its cache gives the tokens of one computed afresh.
+ * conversation that goes on from its cache gives the tokens of one computed afresh. An exec that asks
+ * for batch_invariant does without these two.
  */
 #ifndef PHI3_CPU_MATRIX_H
 #define PHI3_CPU_MATRIX_H
@@ -40,8 +41,10 @@ typedef enum phi3_way {
 
 enum { PHI3_WAYS = 5 };
 
-/* How part number `part` of the matrix is multiplied with n_rows rows of activations. */
-phi3_way phi3_matrix_way(const phi3_matrix *matrix, size_t part, size_t n_rows);
+/* How part number `part` of the matrix is multiplied with n_rows rows of activations; batch_invariant:
+ * without the ways that only many rows go. */
+phi3_way phi3_matrix_way(const phi3_matrix *matrix, size_t part, size_t n_rows,
+                         bool batch_invariant);
 
 /* Most rows of activations that go over a panel together. */
 enum { PHI3_INT8_ROWS = 48 };
@@ -55,6 +58,7 @@ typedef struct phi3_linear_layout {
     size_t total;
 } phi3_linear_layout;
 
-phi3_linear_layout phi3_matrix_layout(const phi3_matrix *matrix, size_t n_rows, int n_threads);
+phi3_linear_layout phi3_matrix_layout(const phi3_matrix *matrix, size_t n_rows,
+                                      bool batch_invariant, int n_threads);
 
 #endif

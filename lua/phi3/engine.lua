@@ -7,7 +7,7 @@
 --     print(assert(second:text()))
 --
 -- What a request gets does not depend on its company: it is what it would get alone for its seed. But
--- for mixed mode where many rows go another way than few: bfloat16 weights, CPUs with AMX, CUDA.
+-- on CUDA, whose tensor cores take many rows another way than few.
 -- resty.phi3 is the same for nginx, where a request sleeps without blocking its worker.
 local core = require "phi3.core"
 local calls = require "phi3.calls"

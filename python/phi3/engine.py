@@ -6,7 +6,7 @@
         print(piece, end="")
 
 What a request gets does not depend on its company: it is what it would get alone for its seed. But
-for mixed mode where many rows go another way than few: bfloat16 weights, CPUs with AMX, CUDA.
+on CUDA, whose tensor cores take many rows another way than few.
 """
 
 from __future__ import annotations

@@ -61,6 +61,17 @@ def test_tasks_get_what_each_would_get_alone(engine, smollm2):
     assert asyncio.run(ask_all()) == expected
 
 
+def test_company_does_not_matter_in_mixed_mode(smollm2, smollm2_path):
+    """Not to the quick ways of many rows, either: prompts of some 40 tokens, alone and eight at once."""
+    model = phi3.AutoModelForCausalLM.from_pretrained(smollm2_path, compute_dtype="mixed")
+    chats = [[{"role": "user", "content": f"Tell me of the number {n}."}] for n in range(16)]
+    settings = {"max_new_tokens": 24, "do_sample": False}
+    with phi3.Engine(model, smollm2[1], n_slots=8) as engine:
+        expected = [engine.submit(chat, **settings).text() for chat in chats]
+        requests = [engine.submit(chat, **settings) for chat in chats]
+        assert [request.text() for request in requests] == expected
+
+
 def test_a_chat_comes_in_pieces(engine):
     request = engine.submit(MESSAGES, do_sample=False)
     pieces = list(request)
