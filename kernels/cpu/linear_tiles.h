@@ -5,8 +5,12 @@
  * many columns of them as stay in the second-level cache while all rows of activations go by. The
  * sums of a row are the same among any others that go this way, but not those of the other ways.
  *
- * Expanding costs as much as the product with some 40 rows, so that below 32 rows the other ways are
- * as fast.
+ * In 10^9 operations a second on one core of an Emerald Rapids, tiles and our integer kernels, by rows,
+ * 8192 x 3072:
+ *
+ *     rows     32          48          64          128
+ *     q4_0     357  321    308  342    548  341    740  371
+ *     q6_k     305  182    297  184    473  178    398  251
  */
 #ifndef PHI3_CPU_LINEAR_TILES_H
 #define PHI3_CPU_LINEAR_TILES_H

@@ -85,36 +85,6 @@ INLINE void prefetch(const char *from, size_t size)
         __builtin_prefetch(from + i, 0, 2);
 }
 
-#if defined(__AVX512BF16__)
-/* LANES numbers of a, then of b, rounded. */
-INLINE floats round_pairs(floats a, floats b)
-{
-    return (floats)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
-}
-
-/* Pairs of a[i] and b[i]. */
-INLINE floats zip_pairs(floats a, floats b)
-{
-    const __m512i order =
-        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
-                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    return (floats)_mm512_permutexvar_epi16(order, (__m512i)round_pairs(a, b));
-}
-#else
-/* No level without the instruction has pairs. */
-INLINE floats round_pairs(floats a, floats b)
-{
-    (void)b;
-    return a;
-}
-
-INLINE floats zip_pairs(floats a, floats b)
-{
-    (void)b;
-    return a;
-}
-#endif
-
 /* What a vector of a key holds that begins at element i: LANES elements, or LANES pairs. */
 INLINE floats load_key(phi3_dtype dtype, bool pairs, const char *row, size_t i, size_t head_dim)
 {

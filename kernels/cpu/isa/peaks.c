@@ -73,21 +73,34 @@ INLINE void start_tiles(int byte)
     _tile_loadd(6, line, 0);
     _tile_loadd(7, line, 0);
 }
+
+/* Products of tiles full of `byte`s, which are int8 or else halves of bfloat16. */
+INLINE double run_tiles(bool int8, int byte, size_t rounds)
+{
+    start_tiles(byte);
+    size_t done = 0;
+    for (; done < rounds; done += TILE_SUMS) {
+        if (int8) {
+            _tile_dpbssd(0, 4, 6);
+            _tile_dpbssd(1, 4, 7);
+            _tile_dpbssd(2, 5, 6);
+            _tile_dpbssd(3, 5, 7);
+        } else {
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_dpbf16ps(1, 4, 7);
+            _tile_dpbf16ps(2, 5, 6);
+            _tile_dpbf16ps(3, 5, 7);
+        }
+    }
+    _tile_release();
+    return 2.0 * (int8 ? 64 : 32) * TILE_ROWS * TILE_ROWS * (double)done;
+}
 #endif
 
 double ISA_NAME(phi3_peak_bfloat16)(size_t rounds)
 {
 #if defined(__AMX_BF16__)
-    start_tiles(0x3c); /* 0.0115 */
-    size_t done = 0;
-    for (; done < rounds; done += TILE_SUMS) {
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_dpbf16ps(2, 5, 6);
-        _tile_dpbf16ps(3, 5, 7);
-    }
-    _tile_release();
-    return 2.0 * 32 * TILE_ROWS * TILE_ROWS * (double)done;
+    return run_tiles(false, 0x3c, rounds); /* 0.0115 */
 #elif defined(__AVX512BF16__)
     floats sum[CHAINS];
     start(sum);
@@ -131,16 +144,7 @@ INLINE ints add_bytes(ints sum, bytes *ones)
 double ISA_NAME(phi3_peak_int8)(size_t rounds)
 {
 #if defined(__AMX_INT8__)
-    start_tiles(1);
-    size_t done = 0;
-    for (; done < rounds; done += TILE_SUMS) {
-        _tile_dpbssd(0, 4, 6);
-        _tile_dpbssd(1, 4, 7);
-        _tile_dpbssd(2, 5, 6);
-        _tile_dpbssd(3, 5, 7);
-    }
-    _tile_release();
-    return 2.0 * 64 * TILE_ROWS * TILE_ROWS * (double)done;
+    return run_tiles(true, 1, rounds);
 #elif defined(__AVX2__)
     floats sum[CHAINS];
     start(sum);

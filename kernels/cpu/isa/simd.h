@@ -308,6 +308,36 @@ INLINE void store_float16(void *to, floats v)
 #endif
 }
 
+#if defined(__AVX512BF16__)
+/* LANES numbers of a, then of b, rounded to bfloat16. */
+INLINE floats round_pairs(floats a, floats b)
+{
+    return (floats)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
+}
+
+/* Pairs of a[i] and b[i], rounded. */
+INLINE floats zip_pairs(floats a, floats b)
+{
+    const __m512i order =
+        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return (floats)_mm512_permutexvar_epi16(order, (__m512i)round_pairs(a, b));
+}
+#else
+/* No level without the instruction has pairs. */
+INLINE floats round_pairs(floats a, floats b)
+{
+    (void)b;
+    return a;
+}
+
+INLINE floats zip_pairs(floats a, floats b)
+{
+    (void)b;
+    return a;
+}
+#endif
+
 /* LANES signed bytes as floats. */
 INLINE floats load_int8(const void *from)
 {

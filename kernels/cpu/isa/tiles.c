@@ -32,14 +32,9 @@ enum {
 
 /* ---- To tiles -------------------------------------------------------------------------------- */
 
-/* a[i], b[i], a[i + 1], b[i + 1], ... */
-INLINE void store_pairs(uint16_t *to, floats a, floats b)
+INLINE void store_numbers(uint16_t *to, floats bfloat16)
 {
-    const __m512i order =
-        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
-                         21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    __m512i rounded = (__m512i)_mm512_cvtne2ps_pbh((__m512)b, (__m512)a);
-    _mm512_storeu_si512(to, _mm512_permutexvar_epi16(order, rounded));
+    store((float *)(void *)to, bfloat16);
 }
 
 void ISA_NAME(phi3_tile_row)(const float *x, size_t n_columns, size_t row, uint16_t *out)
@@ -47,7 +42,7 @@ void ISA_NAME(phi3_tile_row)(const float *x, size_t n_columns, size_t row, uint1
     uint16_t *to = out + row / 16 * TILE + row % 16 * 32;
     for (size_t i = 0; i < n_columns; i += 32, to += STEP) {
         floats zero = {0};
-        store((float *)(void *)to, x ? join_bfloat16(load(x + i), load(x + i + LANES)) : zero);
+        store_numbers(to, x ? round_pairs(load(x + i), load(x + i + LANES)) : zero);
     }
 }
 
@@ -74,8 +69,10 @@ INLINE void tile_block(const phi3_packed_format f, const uint8_t *group, size_t 
                 add = scale * -(float)(1 << f.zero_bit);
             bytes quad = w.codes[v][q];
             uint16_t *to = out + v * TILE + q * 64;
-            store_pairs(to, weights_at(quad, 0, scale, add), weights_at(quad, 1, scale, add));
-            store_pairs(to + 32, weights_at(quad, 2, scale, add), weights_at(quad, 3, scale, add));
+            store_numbers(
+                to, zip_pairs(weights_at(quad, 0, scale, add), weights_at(quad, 1, scale, add)));
+            store_numbers(to + 32, zip_pairs(weights_at(quad, 2, scale, add),
+                                             weights_at(quad, 3, scale, add)));
         }
     }
 }
@@ -131,7 +128,7 @@ void ISA_NAME(phi3_tile_bfloat16)(const phi3_float_rows *w, size_t n_columns, ui
                     row + r < w->n_rows ? load(data + (row + r) * w->stride + i) : (floats){0};
             transpose(lanes);
             for (size_t r = 0; r < LANES; r++)
-                store((float *)(void *)(out + 32 * r), lanes[r]);
+                store_numbers(out + 32 * r, lanes[r]);
         }
     }
 }

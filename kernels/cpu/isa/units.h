@@ -25,17 +25,6 @@ INLINE size_t element_bytes(phi3_dtype dtype)
     return dtype == PHI3_F32 ? sizeof(float) : sizeof(uint16_t);
 }
 
-/* Two runs of columns, rounded to bfloat16. Only levels with products of bfloat16 ask for it. */
-INLINE floats join_bfloat16(floats first, floats second)
-{
-#if defined(__AVX512BF16__)
-    return (floats)_mm512_cvtne2ps_pbh((__m512)second, (__m512)first);
-#else
-    (void)second;
-    return first;
-#endif
-}
-
 INLINE floats load_columns(phi3_dtype dtype, const char *from)
 {
     if (dtype == PHI3_F32)
@@ -50,8 +39,8 @@ INLINE floats load_units(phi3_dtype dtype, bool bfloat16, const char *from)
         return load_columns(dtype, from);
     if (dtype == PHI3_BF16)
         return load(from);
-    return join_bfloat16(load_columns(dtype, from),
-                         load_columns(dtype, from + LANES * element_bytes(dtype)));
+    return round_pairs(load_columns(dtype, from),
+                       load_columns(dtype, from + LANES * element_bytes(dtype)));
 }
 
 /* The same of n_columns columns, which may be fewer than a vector has: zeros follow. */
