@@ -150,7 +150,8 @@ static int forward(lua_State *L)
     phi3_lua_call call = phi3_lua_call_begin(L, options.interrupt);
     float *values = phi3_lua_push_logits(L, 3, shape);
     int result = lua_gettop(L);
-    phi3_run_options run_options = {phi3_lua_interrupt, &call, options.n_threads};
+    phi3_run_options run_options = {
+        .interrupt = phi3_lua_interrupt, .interrupt_data = &call, .n_threads = options.n_threads};
     phi3_status status = run(model, &rows, &run_options, values, &error);
     phi3_lua_call_end(&call);
     if (status != PHI3_OK)
