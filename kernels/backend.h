@@ -47,7 +47,7 @@ typedef struct phi3_exec {
     int n_threads;
     void *scratch;        /* backend memory, 64-byte aligned */
     size_t scratch_size;  /* bytes; at least what the *_scratch functions ask for */
-    bool batch_invariant; /* many rows go no other way than few; as far as the CPU's products go */
+    bool batch_invariant; /* many rows go no other way than few; as far as the CPU goes */
     void *state; /* what `begin` of the backend keeps here, until exec_free; starts as NULL */
 } phi3_exec;
 

@@ -10,11 +10,14 @@
 #include <stdatomic.h>
 
 #include "cpu.h"
+#include "isa.h"
 #include "kernels.h"
 #include "parallel.h"
 
 enum {
     MOST_QUERIES = 128,   /* query vectors that share a packed page: packing is a twentieth */
+    MOST_IN_TILES = 512,  /* where products take a tenth of the time */
+    TILES_MIN_ROWS = 32,  /* of a span whose products are computed in tiles */
     UNITS_PER_THREAD = 4, /* enough for an even end */
     FEW_QUERIES = 4,      /* of a kv head in a block: memory takes the time ... */
     MOST_HEADS = 8,       /* ... and this many kv heads are one stream of it */
@@ -87,6 +90,7 @@ typedef struct plan {
     size_t n_blocks;
     size_t n_stretches; /* of all blocks */
     bool split;         /* stretches are computed on their own */
+    bool tiles;         /* long spans go through tiles */
 } plan;
 
 static block make_block(const plan *p, const phi3_kv_span *span, size_t first)
@@ -144,14 +148,22 @@ static void share_heads(plan *p, size_t heads)
     p->n_parts = (p->attention->kv.n_kv_heads + heads - 1) / heads;
 }
 
+/* Whether products may be computed in AMX's tiles: rounded to bfloat16. */
+static bool takes_tiles(const phi3_attention *attention)
+{
+    return phi3_isa_current() >= PHI3_ISA_AVX512_AMX && attention->kv.dtype != PHI3_F32 &&
+           attention->compute == PHI3_COMPUTE_MIXED && attention->kv.head_dim % 32 == 0;
+}
+
 /* Blocks, and then units, are as large as the number of units allows. */
 static plan make_plan(const phi3_attention *attention, int n_threads)
 {
     size_t group = attention->n_heads / attention->kv.n_kv_heads;
     size_t wanted = UNITS_PER_THREAD * (size_t)n_threads, n_units = 0;
-    plan p = {.attention = attention, .group = group};
+    plan p = {.attention = attention, .group = group, .tiles = takes_tiles(attention)};
     share_heads(&p, 1);
-    for (size_t n_queries = MOST_QUERIES; n_queries >= MOST_QUERIES / 8; n_queries /= 2) {
+    size_t most = p.tiles ? MOST_IN_TILES : MOST_QUERIES;
+    for (size_t n_queries = most; n_queries >= MOST_QUERIES / 8; n_queries /= 2) {
         p.block_rows = n_queries > group ? n_queries / group : 1;
         cut_rows(&p, NULL);
         n_units = p.n_blocks * attention->kv.n_kv_heads;
@@ -237,8 +249,12 @@ static phi3_attention_sums sums_at(const plan *p, float *memory, size_t n_querie
 static phi3_attention_unit unit_of(const plan *p, const block *b, size_t part)
 {
     size_t first = part * p->heads, left = p->attention->kv.n_kv_heads - first;
-    return (phi3_attention_unit){b->span, first, left < p->heads ? left : p->heads, b->first,
-                                 b->n_rows};
+    return (phi3_attention_unit){.span = b->span,
+                                 .kv_head = first,
+                                 .n_kv_heads = left < p->heads ? left : p->heads,
+                                 .first = b->first,
+                                 .n_rows = b->n_rows,
+                                 .tiles = p->tiles && b->span->n_rows >= TILES_MIN_ROWS};
 }
 
 static size_t count_queries(const plan *p, const phi3_attention_unit *unit)
@@ -329,6 +345,8 @@ phi3_status phi3_cpu_attention(const phi3_exec *exec, const phi3_attention *atte
                        .plan = make_plan(attention, exec->n_threads),
                        .qkv = qkv,
                        .out = out};
+    if (exec->batch_invariant)
+        j.plan.tiles = false;
     layout l = lay_out(&j.plan, exec->n_threads);
     size_t n_parts = j.plan.n_parts;
     j.blocks = (block *)(void *)(scratch + l.blocks);

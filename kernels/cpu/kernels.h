@@ -37,6 +37,7 @@ typedef struct phi3_attention_unit {
     size_t kv_head, n_kv_heads; /* the first of them, how many */
     size_t first;               /* row of the span */
     size_t n_rows;
+    bool tiles; /* multiply in tiles: at PHI3_ISA_AVX512_AMX only, whole steps of 32 dimensions */
 } phi3_attention_unit;
 
 /*

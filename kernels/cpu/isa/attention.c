@@ -7,6 +7,9 @@
  * a vector of a panel times a number of a row, step by step. The heads of a page follow each other in
  * memory: where it is memory that takes the time, a unit has several, which are read as one stream.
  *
+ * With AMX, the units of long spans multiply in its tiles, whose sums are others than those of
+ * registers.
+ *
  * A query vector's numbers do not depend on which others are computed with it: each lane of a score
  * is one chain of sums over the dimensions, and each of a result over the positions.
  */
@@ -15,20 +18,21 @@
 #include "kernels.h"
 #include "kv_panels.h"
 #include "kv_stream.h"
+#include "page_softmax.h"
 #include "panel_product.h"
 #include "simd.h"
 
 /* What a unit works with, all in the thread's scratch. With `pairs` a float's place in queries,
  * panels and weights holds two numbers of bfloat16. */
 typedef struct state {
-    bool pairs;
-    size_t n_queries; /* of a kv head */
-    size_t n_steps;   /* of a query: head_dim, or half of it */
-    size_t width;     /* of a value: PHI3_ATTENTION_WIDTH(head_dim) */
-    float *queries;   /* [n_kv_heads][n_queries][n_steps], times 1 / sqrt(head_dim) */
-    float *scores;    /* [n_queries][PHI3_PAGE_POSITIONS], then the weights in their place */
-    float *keys;      /* [n_steps][PHI3_PAGE_POSITIONS] of the page */
-    float *values;    /* [PHI3_PAGE_POSITIONS][width] of the page */
+    bool pairs, tiles; /* tiles are of pairs */
+    size_t n_queries;  /* of a kv head */
+    size_t n_steps;    /* of a query: head_dim, or half of it */
+    size_t width;      /* of a value: PHI3_ATTENTION_WIDTH(head_dim) */
+    float *queries;    /* [n_kv_heads][n_queries][n_steps], times 1 / sqrt(head_dim) */
+    float *scores;     /* [n_queries][PHI3_PAGE_POSITIONS], then the weights in their place */
+    float *keys;       /* [n_steps][PHI3_PAGE_POSITIONS] of the page */
+    float *values;     /* [PHI3_PAGE_POSITIONS][width] of the page */
     phi3_attention_sums sums;
 } state;
 
@@ -50,11 +54,15 @@ static bool use_pairs(const phi3_attention *attention)
 #endif
 }
 
-static state lay_out(const phi3_attention *attention, size_t n_queries, float *scratch,
-                     const phi3_attention_sums *sums)
+static state lay_out(const phi3_attention *attention, const phi3_attention_unit *unit,
+                     float *scratch, const phi3_attention_sums *sums)
 {
+    size_t n_queries = unit->n_rows * (attention->n_heads / attention->kv.n_kv_heads);
     size_t head_dim = attention->kv.head_dim, width = PHI3_ATTENTION_WIDTH(head_dim);
-    state s = {.pairs = use_pairs(attention), .n_queries = n_queries, .width = width};
+    state s = {.pairs = unit->tiles || use_pairs(attention),
+               .tiles = unit->tiles,
+               .n_queries = n_queries,
+               .width = width};
     s.n_steps = s.pairs ? (head_dim + 1) / 2 : head_dim;
     s.keys = scratch;
     s.values = s.keys + PHI3_PAGE_POSITIONS * width;
@@ -114,11 +122,6 @@ static void load_queries(const phi3_attention *attention, const phi3_attention_u
 
 /* ---- What is seen ---------------------------------------------------------------------------- */
 
-/* Positions of a page, as indices in [0, PHI3_PAGE_POSITIONS]. */
-typedef struct range {
-    size_t first, end;
-} range;
-
 /* Clips position p to the page that starts at `start`. */
 static size_t in_page(size_t p, size_t start)
 {
@@ -147,81 +150,15 @@ static size_t whole_columns(const state *s, size_t count)
     return (count + step - 1) / step * step;
 }
 
-/* ---- Weights --------------------------------------------------------------------------------- */
-
-enum { PAGE_VECTORS = PHI3_PAGE_POSITIONS / LANES };
-
-/* All bits of the lanes whose positions, from `start` on, are in the range; v in those lanes. */
-INLINE floats keep_range(range r, int start, floats v, floats other)
-{
-    ints index;
-    for (int i = 0; i < LANES; i++)
-        index[i] = start + i;
-    ints lanes = (index >= (int)r.first) & (index < (int)r.end);
-    return (floats)((lanes & (ints)v) | (~lanes & (ints)other));
-}
-
-/* Brings the sums of query vector q to the measure of a new highest score. */
-static void raise_highest(const state *s, size_t q, float highest)
-{
-    if (s->sums.totals[q] > 0) {
-        float shrink = expf(s->sums.highest[q] - highest);
-        s->sums.totals[q] *= shrink;
-        float *values = s->sums.values + q * s->width;
-        for (size_t i = 0; i < s->width; i += LANES)
-            store(values + i, load(values + i) * shrink);
-    }
-    s->sums.highest[q] = highest;
-}
-
-/* Scales that go with the positions of a page; NULL: all are 1. */
-typedef struct page_scales {
-    const float *keys, *values; /* [PHI3_PAGE_POSITIONS] */
-} page_scales;
-
-/* Turns n_vectors of scores into weights, zero out of range. `cut`: some position is. */
-INLINE void weigh_vectors(const state *s, size_t q, int n_vectors, bool cut, range r,
-                          page_scales scales)
-{
-    float *to = s->scores + q * PHI3_PAGE_POSITIONS;
-    floats v[PAGE_VECTORS], most = splat(-INFINITY), total = {0};
-    for (int i = 0; i < n_vectors; i++) {
-        v[i] = load(to + i * LANES);
-        if (scales.keys)
-            v[i] *= load(scales.keys + i * LANES);
-        if (cut)
-            v[i] = keep_range(r, i * LANES, v[i], splat(-INFINITY));
-        most = larger(v[i], most);
-    }
-    float highest = largest_lane(most);
-    if (!(highest <= s->sums.highest[q]))
-        raise_highest(s, q, highest);
-    highest = s->sums.highest[q];
-    for (int i = 0; i < n_vectors; i++) {
-        v[i] = exponential(v[i] - highest);
-        if (cut)
-            v[i] = keep_range(r, i * LANES, v[i], (floats){0});
-        total += v[i];
-        if (scales.values)
-            v[i] *= load(scales.values + i * LANES);
-        if (scales.values && cut)
-            v[i] = keep_range(r, i * LANES, v[i], (floats){0});
-    }
-    s->sums.totals[q] += sum_lanes(total);
-    if (s->pairs)
-        for (int i = 0; i + 1 < n_vectors; i += 2)
-            store(to + i / 2 * LANES, round_pairs(v[i], v[i + 1]));
-    else
-        for (int i = 0; i < n_vectors; i++)
-            store(to + i * LANES, v[i]);
-}
-
 static void weigh(const state *s, size_t q, size_t n_columns, range r, page_scales scales)
 {
-    if (r.first == 0 && r.end == PHI3_PAGE_POSITIONS)
-        weigh_vectors(s, q, PAGE_VECTORS, false, r, scales);
-    else
-        weigh_vectors(s, q, (int)(n_columns / LANES), true, r, scales);
+    softmax_row row = {.scores = s->scores + q * PHI3_PAGE_POSITIONS,
+                       .values = s->sums.values + q * s->width,
+                       .total = s->sums.totals + q,
+                       .highest = s->sums.highest + q,
+                       .width = s->width,
+                       .pairs = s->pairs};
+    weigh_page(&row, n_columns, r, scales);
 }
 
 /* ---- One page -------------------------------------------------------------------------------- */
@@ -266,9 +203,13 @@ INLINE void pack_dtype(phi3_dtype dtype, const state *s, const run *from, size_t
         pack(dtype, false, s, from, value, count);
 }
 
-/* The first `count` positions, into the panel of keys (value 0) or of values (1). */
+/* The first `count` positions, into the panel of keys (value 0) or of values (1). Tiles take values
+ * of whole columns of scores. */
 static void pack_run(const state *s, const run *from, size_t value, size_t count)
 {
+    if (value && s->tiles)
+        for (size_t i = (count + 1) / 2; i < whole_columns(s, count) / 2; i++)
+            memset(s->values + i * s->width, 0, s->width * sizeof(float));
     switch (from->kv->dtype) {
     case PHI3_F16:
         pack_dtype(PHI3_F16, s, from, value, count);
@@ -343,7 +284,8 @@ static void score_tile(const page_job *j, const state *s, size_t q, size_t count
                  .panel_stride = PHI3_PAGE_POSITIONS,
                  .out_stride = PHI3_PAGE_POSITIONS,
                  .n_steps = s->n_steps,
-                 .pairs = s->pairs};
+                 .pairs = s->pairs,
+                 .tiles = s->tiles};
     size_t n_columns = whole_columns(s, tile.end);
     multiply(&p, count, n_columns);
     for (size_t i = q; i < q + count; i++)
@@ -353,6 +295,8 @@ static void score_tile(const page_job *j, const state *s, size_t q, size_t count
 static void sum_tile(const page_job *j, const state *s, size_t q, size_t count)
 {
     size_t end = seen(j->attention, j->unit, j->page, q, count).end;
+    if (s->tiles)
+        end = whole_columns(s, end);
     product p = {.rows = s->scores + q * PHI3_PAGE_POSITIONS,
                  .panel = s->values,
                  .out = s->sums.values + q * s->width,
@@ -361,13 +305,15 @@ static void sum_tile(const page_job *j, const state *s, size_t q, size_t count)
                  .out_stride = s->width,
                  .n_steps = s->pairs ? (end + 1) / 2 : end,
                  .pairs = s->pairs,
+                 .tiles = s->tiles,
                  .add = true};
     multiply(&p, count, s->width);
 }
 
 static size_t tile_rows(const state *s, size_t q)
 {
-    return s->n_queries - q < TILE_ROWS ? s->n_queries - q : TILE_ROWS;
+    size_t left = s->n_queries - q, most = product_rows(s->tiles);
+    return left < most ? left : most;
 }
 
 /* What the queries of kv head number `index` of the unit see of a page. */
@@ -381,17 +327,17 @@ static void attend_page(const phi3_attention *attention, const phi3_attention_un
                   unit,
                   page,
                   {phi3_kv_scales(keys.kv, keys.data), phi3_kv_scales(values.kv, values.data)}};
-    if (s->n_queries == 1) {
+    if (s->n_queries == 1 && !s->tiles) {
         multiply_run(s, &keys, 0, count);
         weigh(s, 0, whole_columns(s, count), seen(attention, unit, page, 0, 1), j.scales);
         multiply_run(s, &values, 1, count);
         return;
     }
     pack_run(s, &keys, 0, count);
-    for (size_t q = 0; q < s->n_queries; q += TILE_ROWS)
+    for (size_t q = 0; q < s->n_queries; q += product_rows(s->tiles))
         score_tile(&j, s, q, tile_rows(s, q));
     pack_run(s, &values, 1, count);
-    for (size_t q = 0; q < s->n_queries; q += TILE_ROWS)
+    for (size_t q = 0; q < s->n_queries; q += product_rows(s->tiles))
         sum_tile(&j, s, q, tile_rows(s, q));
 }
 
@@ -413,8 +359,7 @@ void ISA_NAME(phi3_attend)(const phi3_attention *attention, const phi3_attention
                            size_t first_page, size_t end_page, const float *qkv, float *scratch,
                            const phi3_attention_sums *sums)
 {
-    size_t group = attention->n_heads / attention->kv.n_kv_heads;
-    state s = lay_out(attention, unit->n_rows * group, scratch, sums);
+    state s = lay_out(attention, unit, scratch, sums);
     load_queries(attention, unit, qkv, &s);
     for (size_t page = first_page; page < end_page; page++)
         for (size_t h = 0; h < unit->n_kv_heads; h++) {

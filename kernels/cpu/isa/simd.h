@@ -178,10 +178,19 @@ INLINE float sum_lanes8(floats8 v)
 
 INLINE float largest_lane(floats v)
 {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)v);
+#elif defined(__AVX2__)
+    __m128 four =
+        _mm_max_ps(_mm256_castps256_ps128((__m256)v), _mm256_extractf128_ps((__m256)v, 1));
+    __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+#else
     float largest = v[0];
     for (int i = 1; i < LANES; i++)
         largest = v[i] > largest ? v[i] : largest;
     return largest;
+#endif
 }
 
 /* Of a comparison's result: whether it is false anywhere. */

@@ -18,9 +18,9 @@
  *
  * Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18 (AMX).
  */
-#include "amx.h"
 #include "kernels.h"
 #include "panel.h"
+#include "tile_product.h"
 #include "units.h"
 
 #if defined(__AMX_BF16__)
@@ -135,72 +135,22 @@ void ISA_NAME(phi3_tile_bfloat16)(const phi3_float_rows *w, size_t n_columns, ui
 
 /* ---- Products -------------------------------------------------------------------------------- */
 
-INLINE void fetch_tile(const uint16_t *tile)
-{
-    for (int line = 0; line < TILE_BYTES; line += TILE_LINE)
-        __builtin_prefetch((const char *)tile + line);
-}
-
-/* 32 rows of x, or with `half` 16, and a panel of w. Tiles 0 to 3 are sums, 4 and 5 of x, 6 and 7 of
- * w. */
-INLINE void multiply_step(bool half, const uint16_t *x, const uint16_t *w)
-{
-    _tile_loadd(4, x, TILE_LINE);
-    _tile_loadd(6, w, TILE_LINE);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(7, w + TILE, TILE_LINE);
-    fetch_tile(x + AHEAD * STEP);
-    _tile_dpbf16ps(1, 4, 7);
-    if (half)
-        return;
-    _tile_loadd(5, x + TILE, TILE_LINE);
-    _tile_dpbf16ps(2, 5, 6);
-    fetch_tile(x + AHEAD * STEP + TILE);
-    _tile_dpbf16ps(3, 5, 7);
-}
-
-INLINE void multiply_rows(bool half, const uint16_t *x, const uint16_t *w, size_t n_steps, bool add,
-                          float *sums, size_t sums_stride)
-{
-    size_t row_bytes = sums_stride * sizeof *sums;
-    float *below = sums + 16 * sums_stride;
-    if (add) {
-        _tile_loadd(0, sums, row_bytes);
-        _tile_loadd(1, sums + 16, row_bytes);
-        if (!half) {
-            _tile_loadd(2, below, row_bytes);
-            _tile_loadd(3, below + 16, row_bytes);
-        }
-    } else {
-        _tile_zero(0);
-        _tile_zero(1);
-        _tile_zero(2);
-        _tile_zero(3);
-    }
-    for (size_t k = 0; k < n_steps; k++)
-        multiply_step(half, x + k * STEP, w + k * STEP);
-    _tile_stored(0, sums, row_bytes);
-    _tile_stored(1, sums + 16, row_bytes);
-    if (!half) {
-        _tile_stored(2, below, row_bytes);
-        _tile_stored(3, below + 16, row_bytes);
-    }
-}
-
 void ISA_NAME(phi3_tile_product)(const uint16_t *w, size_t n_panels, const uint16_t *x,
                                  size_t x_stride, size_t n_rows, size_t n_steps, bool add,
                                  float *sums, size_t sums_stride)
 {
+    const size_t line = TILE_LINE, tile = TILE * sizeof *x, step = STEP * sizeof *x;
     configure_tiles();
     for (size_t r = 0; r < n_rows; r += 32, x += x_stride) {
+        tile_walk rows = {(const char *)x, line, tile, step, AHEAD * step};
         bool half = n_rows - r <= 16;
         for (size_t p = 0; p < n_panels; p++) {
-            const uint16_t *panel = w + p * n_steps * STEP;
-            float *to = sums + r * sums_stride + p * PHI3_PANEL_ROWS;
+            tile_walk panel = {(const char *)(w + p * n_steps * STEP), line, tile, step, 0};
+            tile_sums to = {sums + r * sums_stride + p * PHI3_PANEL_ROWS, sums_stride, add};
             if (half)
-                multiply_rows(true, x, panel, n_steps, add, to, sums_stride);
+                multiply_tiles(true, &rows, &panel, n_steps, &to);
             else
-                multiply_rows(false, x, panel, n_steps, add, to, sums_stride);
+                multiply_tiles(false, &rows, &panel, n_steps, &to);
         }
     }
     _tile_release();
