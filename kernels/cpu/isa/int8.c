@@ -129,8 +129,14 @@ INLINE void add_product(const phi3_packed_format f, const block *w, const phi3_i
     }
 }
 
-/* How far ahead weights are fetched, in bytes: a block or two, beyond what the CPU does by itself. */
+/* How far ahead weights are fetched, in bytes, beyond what the CPU does by itself. On an Emerald Rapids
+ * one row with Q4_0 reads 24 GB/s with 1024 and 31 with 4096, Q8_0 30 and 31; on Zen 5 it is a block
+ * or two. */
+#if defined(__AMX_TILE__)
+enum { AHEAD = 4096 };
+#else
 enum { AHEAD = 1024 };
+#endif
 
 INLINE void fetch(const uint8_t *from, size_t size)
 {
