@@ -136,6 +136,13 @@ static inline phi3_tensor random_tensor(phi3_dtype dtype, size_t n_rows, size_t 
 
 /* ---- Backends and instruction sets ----------------------------------------------------------- */
 
+/* under_qemu.sh looks for instructions that must not be there, at a hundredth of the speed: it has one
+ * of every kind of work, but not all sizes. */
+static inline bool is_under_qemu(void)
+{
+    return getenv("PHI3_TEST_UNDER_QEMU") != NULL;
+}
+
 /* The backends to test: the one that $PHI3_TEST_BACKEND names; else all at the lowest level,
  * afterwards only the one that knows levels. */
 static inline const phi3_backend *const *test_backends(size_t *count)

@@ -285,10 +285,10 @@ static void check_attention(const batch *b, const phi3_backend *backend, const f
     test_free(want);
 }
 
-/* CUDA's emulator and qemu (under_qemu.sh) are hundreds of times slower than a core. */
+/* CUDA's emulator is hundreds of times slower than a core, too. */
 static bool is_emulated(void)
 {
-    return getenv("EMULATOR_ORDER") || getenv("PHI3_TEST_UNDER_QEMU");
+    return getenv("EMULATOR_ORDER") || is_under_qemu();
 }
 
 /* ---- The tests ------------------------------------------------------------------------------- */
@@ -401,7 +401,7 @@ static void check(const phi3_backend *backend, geometry g, int n_threads)
     backend->release(qkv);
     check_attention(&b, backend, out);
     check_spans_alone(&b, backend, out);
-    if (backend == &phi3_backend_cpu && !is_emulated()) {
+    if (backend == &phi3_backend_cpu && !is_under_qemu()) {
         check_rows_alone(&b, backend, &exec);
         check_threads(&b, backend, out);
     }
@@ -534,7 +534,7 @@ static void long_pasts(void **state)
                       .head_dim = 64,
                       .rotary_dim = 64,
                       .window = windows[w],
-                      .sequences = {{is_emulated() ? 610 : 1100, 1}, {255, 2}, {700, 5}},
+                      .sequences = {{is_under_qemu() ? 610 : 1100, 1}, {255, 2}, {700, 5}},
                       .n_sequences = 3};
         check_everywhere(g);
     }
@@ -561,13 +561,13 @@ static void many_rows(void **state)
                   .n_kv_heads = 12,
                   .head_dim = 64,
                   .rotary_dim = 64,
-                  .sequences = {{is_emulated() ? 70 : 600, 2},
+                  .sequences = {{is_under_qemu() ? 70 : 600, 2},
                                 {0, 16},
                                 {5, 16},
-                                {is_emulated() ? 60 : 250, 16},
+                                {is_under_qemu() ? 60 : 250, 16},
                                 {9, 16},
                                 {11, 16},
-                                {is_emulated() ? 64 : 300, 16}},
+                                {is_under_qemu() ? 64 : 300, 16}},
                   .n_sequences = 7};
     check_everywhere(g);
 }
