@@ -83,11 +83,9 @@ class HealthProbe(threading.Thread):
 def test_fifty_streams_get_what_each_would_get_alone(busy_server, record_property):
     alone = [ask_alone(busy_server, number) for number in range(N_CLIENTS)]
     with HealthProbe(busy_server) as probe, ThreadPoolExecutor(N_CLIENTS) as clients:
-        start = time.perf_counter()
         together = list(
             clients.map(lambda number: ask_streaming(busy_server, number), range(N_CLIENTS))
         )
-        seconds = time.perf_counter() - start
     assert together == alone
     record_property("health_p50_ms", 1000 * probe.quantile(0.5))
     record_property("health_p99_ms", 1000 * probe.quantile(0.99))
@@ -96,8 +94,7 @@ def test_fifty_streams_get_what_each_would_get_alone(busy_server, record_propert
         f" p99 {1000 * probe.quantile(0.99):.1f} ms"
     )
     assert len(probe.seconds) > 20
-    # A worker that an answer blocks is away for a 25th of the time that its 25 take.
-    assert probe.quantile(0.99) < max(0.05, seconds / 50)
+    assert probe.quantile(0.99) < 0.05
 
 
 def wait_until(is_true, seconds=30) -> None:

@@ -1,22 +1,18 @@
 /*
  * tiles.c - products of many rows in AMX's tiles of bfloat16.
  *
- * In: rows of weights and of activations, turned into tiles. Out: sums of float32. A tile is 16 rows
- * of 64 bytes. One instruction multiplies 16 rows of 32 activations with 16 weight rows of as many
- * columns, whose pairs of columns stand below each other:
+ * In: rows of weights and of activations, turned into the tiles of tile_product.h. Out: sums of
+ * float32.
  *
  *     x     [2 tiles][16 rows][32 columns]                  for each step of 32 columns
  *     w     [2 tiles][16 pairs of columns][16 rows][2]
  *
- * Four sums of 16 x 16 stay in tiles while 32 rows of x and a panel of 32 rows of w go by. Then each
- * tile that is read from the second-level cache is used twice. That bounds it, on Emerald Rapids:
+ * Each tile that is read from the second-level cache is used twice. That bounds it, on Emerald Rapids:
  * the cache gives 25 to 48 bytes a cycle (the core is shared), four products of 16 cycles want 4096.
  *
  * Tiles of int8, which do twice as much, would have to hand their sums over for every block of 32
  * columns, to be scaled there: storing one takes longer (18 cycles for 12 rows) than computing it,
  * and does not overlap with that. They reached 1.5 times the rate of int8.c, these reach 2 to 4.
- *
- * Source: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 1, chapter 18 (AMX).
  */
 #include "kernels.h"
 #include "panel.h"
