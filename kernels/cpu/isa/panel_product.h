@@ -133,7 +133,7 @@ static void multiply_in_tiles(const product *p, size_t n_rows, size_t n_columns)
 }
 #endif
 
-/* ---------------------------------------------------------------------------------------------- */
+/* ---- Either ---------------------------------------------------------------------------------- */
 
 /* n_columns: whole vectors, or with tiles a multiple of 32. */
 static void multiply(const product *p, size_t n_rows, size_t n_columns)
