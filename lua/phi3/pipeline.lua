@@ -120,29 +120,31 @@ local function forward_padded(call, batch)
   return decoding.generate(call.model, rows, args)
 end
 
--- The arguments of generate() for one prompt, and the pipeline's cache where it is used.
+-- The arguments of generate() for one prompt, which gets the pipeline's cache where it keeps one, and
+-- what gives the cache back.
 local function arguments_of(call, prompt)
   local args = calls.copy(call.generation)
   if #prompt.ids > 0 then
     args.input_ids = {prompt.ids}
     args.attention_mask = {filled(#prompt.ids, 1)}
   end
-  if args.past_key_values == nil and call.settings.use_cache ~= false then
-    args.past_key_values = call.pipe:take_cache()
-    return args, args.past_key_values
+  if args.past_key_values ~= nil or call.settings.use_cache == false then
+    return args, function() end
   end
-  return args
+  local cache = call.pipe:take_cache()
+  args.past_key_values = cache
+  return args, function()
+    call.pipe:put_cache(cache)
+  end
 end
 
 local function forward(call, batch, padded)
   if #batch > 1 or padded then
     return forward_padded(call, batch)
   end
-  local args, cache = arguments_of(call, batch[1])
+  local args, give_back = arguments_of(call, batch[1])
   local ok, output = pcall(decoding.generate, call.model, nil, args)
-  if cache then
-    call.pipe:put_cache(cache)
-  end
+  give_back()
   if not ok then
     error(output, 0)
   end
@@ -286,17 +288,19 @@ Pipeline.stream = calls.raise(function(self, inputs, args)
   if kind ~= "one" then
     calls.fail("invalid argument", "a stream is of one string or one chat, not of a list")
   end
-  local arguments, cache = arguments_of(call, preprocess(call, value))
-  local ok, begun = pcall(decoding.begin, call.model, nil, arguments)
-  if not ok then
-    self:put_cache(cache)
-    error(begun, 0)
+  if not calls.is_absent(call.generation.streamer) then
+    calls.fail("invalid argument", "a stream gives the text itself: leave `streamer` out")
   end
-  local skip = calls.first(call.last.skip_special_tokens, true)
-  local made = stream.new(begun, calls.check(core.stream_decoder(self.tokenizer.core, skip)),
-    function()
-      self:put_cache(cache)
-    end)
+  local arguments, give_back = arguments_of(call, preprocess(call, value))
+  local ok, made = pcall(function()
+    local skip = calls.first(call.last.skip_special_tokens, true)
+    local decoder = calls.check(core.stream_decoder(self.tokenizer.core, skip))
+    return stream.new(decoding.begin(call.model, nil, arguments), decoder, give_back)
+  end)
+  if not ok then
+    give_back()
+    error(made, 0)
+  end
   return made, nil, nil, made
 end)
 

@@ -44,6 +44,7 @@ _HOMES = {
     "pipelines": ["TextGenerationPipeline", "pipeline"],
     "random": ["set_seed"],
     "saving": ["quantize"],
+    "stream": ["Stream"],
     "streamers": ["BaseStreamer", "TextIteratorStreamer", "TextStreamer"],
     "system": ["Peaks", "info", "measure_peaks"],
     "tokenization": ["AutoTokenizer", "BatchEncoding", "PreTrainedTokenizer"],

@@ -32,6 +32,7 @@ from .modeling import (
 from .pipelines import TextGenerationPipeline as TextGenerationPipeline, pipeline as pipeline
 from .random import set_seed as set_seed
 from .saving import quantize as quantize
+from .stream import Stream as Stream
 from .streamers import (
     BaseStreamer as BaseStreamer,
     TextIteratorStreamer as TextIteratorStreamer,

@@ -6,7 +6,7 @@ taken off before and put back after, and streamers are fed.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import _phi3, random
 from .arrays import IdList, batch_of, from_logits, from_rows, kind_of, masks_of, to_rows
@@ -24,7 +24,31 @@ _UNSUPPORTED = [
 _REFUSED = ["custom_generate", "synced_gpus", "inputs_embeds", "position_ids"]
 
 
-def generate(
+class Begun(NamedTuple):
+    """A generation that has begun, and what its result is made of."""
+
+    run: _phi3.Generation
+    prompt: _Prompt
+    config: GenerationConfig
+    cache: Any
+    streamer: Any
+    wants_timings: bool
+
+
+def generate(*args: Any, **kwargs: Any) -> Any:
+    """Continues one sequence of ids or a batch of them. The arguments are those of `begin`.
+
+    Returns the rows with their prompts and new tokens, as the kind of array that came in, or a
+    `GenerateOutput` when `return_dict_in_generate` or `output_timings` is set.
+    """
+    begun = begin(*args, **kwargs)
+    result = _result(begun, _Steps(begun.run, begun.config, begun.streamer))
+    if begun.wants_timings:
+        result["timings"] = begun.run.timings
+    return result
+
+
+def begin(
     core: _phi3.Model,
     defaults: GenerationConfig,
     n_positions: int,
@@ -40,8 +64,8 @@ def generate(
     output_timings: bool = False,
     trust_remote_code: bool | None = None,
     **kwargs: Any,
-) -> Any:
-    """Continues one sequence of ids or a batch of them.
+) -> Begun:
+    """Begins a generation: nothing is computed yet, but a streamer has the prompt.
 
     core, defaults, n_positions: a model, its own settings, and how many tokens it takes; from here
         on, the arguments of `model.generate`.
@@ -55,9 +79,6 @@ def generate(
     output_timings: return a `GenerateOutput` whose `timings` say how many tokens were computed,
         reused and chosen, in how many seconds, and how many a second.
     kwargs: the generation settings, see `phi3.GenerationConfig`.
-
-    Returns the rows with their prompts and new tokens, as the kind of array that came in, or a
-    `GenerateOutput` when `return_dict_in_generate` is set.
     """
     _refuse_unsupported(kwargs)
     default_max_length = (
@@ -93,11 +114,8 @@ def generate(
         random=random.default_generator,
         **core_arguments(config, length),
     )
-    steps = _Steps(run, config, streamer)
-    result = _result(prompt, config, steps, past_key_values or (caches[0] if caches else None))
-    if output_timings:
-        result["timings"] = run.timings
-    return result
+    cache = past_key_values or (caches[0] if caches else None)
+    return Begun(run, prompt, config, cache, streamer, output_timings)
 
 
 def _refuse_streaming_beams(
@@ -210,17 +228,18 @@ class _Steps:
         self.tokens = [list(row) for row in zip(*steps, strict=True)]
 
 
-def _result(prompt: _Prompt, config: GenerationConfig, steps: _Steps, cache: Any) -> Any:
+def _result(begun: Begun, steps: _Steps) -> Any:
+    prompt = begun.prompt
     repeats = len(steps.tokens) // len(prompt.padded)
     rows = [prompt.padded[i // repeats] + new for i, new in enumerate(steps.tokens)]
     sequences = from_rows(rows, prompt.kind)
-    if not config.return_dict_in_generate:
+    if not begun.config.return_dict_in_generate:
         return sequences
     return GenerateOutput(
         sequences=sequences,
         scores=_recorded(steps.scores, prompt.kind),
         logits=_recorded(steps.logits, prompt.kind),
-        past_key_values=cache,
+        past_key_values=begun.cache,
     )
 
 

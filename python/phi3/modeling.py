@@ -104,9 +104,15 @@ class Phi3ForCausalLM:
     __call__ = forward
 
     def generate(self, *args: Any, **kwargs: Any) -> Any | GenerateOutput:
-        """See `phi3.decoding.generate`, whose arguments these are."""
-        n_positions = self.config.max_position_embeddings
-        return decoding.generate(self.core, self.generation_config, n_positions, *args, **kwargs)
+        """See `phi3.decoding.begin`, whose arguments these are, and `phi3.decoding.generate`."""
+        return decoding.generate(*self._own_arguments(), *args, **kwargs)
+
+    def begin(self, *args: Any, **kwargs: Any) -> decoding.Begun:
+        """What `generate` does first: for those who take the steps themselves."""
+        return decoding.begin(*self._own_arguments(), *args, **kwargs)
+
+    def _own_arguments(self) -> tuple:
+        return self.core, self.generation_config, self.config.max_position_embeddings
 
     def save_pretrained(self, path: str | os.PathLike, *, progress: bool | None = None) -> None:
         """Writes the model, quantised as it was loaded, as a GGUF file that llama.cpp loads, too.

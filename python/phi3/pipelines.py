@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from . import _phi3
@@ -29,6 +29,7 @@ from .hub import DEFAULT_MODEL
 from .modeling import AutoModelForCausalLM, Phi3ForCausalLM
 from .outputs import GenerateOutput
 from .random import default_generator
+from .stream import Stream
 from .tokenization import AutoTokenizer, PreTrainedTokenizer
 
 # What holds for a pipeline where neither the call nor the model's files say anything.
@@ -145,6 +146,22 @@ class TextGenerationPipeline:
         if isinstance(inputs, types.GeneratorType) or _is_dataset(inputs):
             return call.run_all(inputs, batch_size)
         return call.run([call.preprocess(inputs)])[0]
+
+    def stream(self, text_inputs: Any, **kwargs: Any) -> Stream:
+        """The new text of a str or a chat, piece by piece, each computed when it is asked for:
+
+            for piece in pipe.stream(messages):
+                print(piece, end="", flush=True)
+
+        kwargs: as for a call of the pipeline. Those who want to be handed the text instead pass
+        `streamer` to such a call.
+        """
+        _check_arguments(kwargs)
+        call = _Call(self, kwargs)
+        given = _recognise(text_inputs)
+        if not isinstance(given, (str, Chat)):
+            raise InvalidArgumentError("a stream is of one string or one chat, not of a list")
+        return call.stream(call.preprocess(given))
 
     # ---- The last conversation ------------------------------------------------------------------
 
@@ -327,17 +344,35 @@ class _Call:
     def forward(self, batch: list[Prompt], padded: bool) -> Any:
         if len(batch) > 1 or padded:
             return self._forward_padded(batch)
-        (prompt,) = batch
+        arguments, give_back = self._arguments_of(*batch)
+        try:
+            return self.model.generate(**arguments)
+        finally:
+            give_back()
+
+    def stream(self, prompt: Prompt) -> Stream:
+        """The new text of a prompt; the pipeline's cache comes back when it is over."""
+        if self.generation.get("streamer") is not None:
+            raise InvalidArgumentError("a stream gives the text itself: leave `streamer` out")
+        arguments, give_back = self._arguments_of(prompt)
+        try:
+            skip = self.last.get("skip_special_tokens", True)
+            decoder = _phi3.StreamDecoder(self.tokenizer.core, skip_special_tokens=skip)
+            return Stream(self.model.begin(**arguments), decoder, give_back)
+        except BaseException:
+            give_back()
+            raise
+
+    def _arguments_of(self, prompt: Prompt) -> tuple[dict[str, Any], Callable[[], None]]:
+        """The arguments of generate() for one prompt, which gets the pipeline's cache where it
+        keeps one, and what gives the cache back."""
         arguments = dict(self.generation)
         if prompt.ids:
             arguments |= {"input_ids": [prompt.ids], "attention_mask": [[1] * len(prompt.ids)]}
         if "past_key_values" in arguments or self.settings.get("use_cache") is False:
-            return self.model.generate(**arguments)
-        cache = self.pipe.take_cache()
-        try:
-            return self.model.generate(past_key_values=cache, **arguments)
-        finally:
-            self.pipe.put_cache(cache)
+            return arguments, lambda: None
+        cache = arguments["past_key_values"] = self.pipe.take_cache()
+        return arguments, lambda: self.pipe.put_cache(cache)
 
     def _forward_padded(self, batch: list[Prompt]) -> Any:
         pad = self.tokenizer.pad_token_id

@@ -120,6 +120,9 @@ describe("a stream", function()
     ok, message = pcall(pipe.stream, pipe, "a", {do_sample = true, num_return_sequences = 2})
     assert.is_false(ok)
     assert.is_truthy(message:find("a stream gives one sequence", 1, true))
+    ok, message = pcall(pipe.stream, pipe, "a", args {streamer = phi3.TextStreamer(pipe.tokenizer)})
+    assert.is_false(ok)
+    assert.is_truthy(message:find("leave `streamer` out", 1, true))
     assert.is_truthy(pipe("Hello", support.greedy)) -- and the pipeline still works
   end)
 

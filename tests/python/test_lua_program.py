@@ -63,8 +63,9 @@ def expected(smollm2) -> str:
     phi3.random.manual_seed(0)
     pipe = phi3.pipeline("text-generation", model=smollm2[0], tokenizer=smollm2[1])
     answer = pipe(MESSAGES, **ARGUMENTS)[0]["generated_text"]
+    streamed = "".join(pipe.stream(MESSAGES, **ARGUMENTS))
     sampled = pipe("Once", max_new_tokens=30)[0]["generated_text"]
-    return f"{answer}\n{answer}\n{sampled}\n"
+    return f"{answer}\n{streamed}\n{sampled}\n"
 
 
 @pytest.mark.parametrize(("interpreter", "version"), [("lua5.4", "5.4"), ("luajit", "5.1")])
