@@ -60,7 +60,8 @@ enum { PHI3_PAGE_POSITIONS = 64 };
  *     [n_layers][2: K, V][n_kv_heads] runs of
  *         [PHI3_PAGE_POSITIONS][head_dim]  elements of dtype F32, F16, BF16 or I8
  *         [PHI3_PAGE_POSITIONS]            float32 scales, with I8 only: element = scale * code
- * Keys are stored after rotation. With I8 a row's scale is its largest magnitude / 127.
+ * Elements of keys stand as [PHI3_PAGE_POSITIONS / key_lanes][head_dim][key_lanes], key_lanes of the
+ * backend. Keys are stored after rotation. With I8 a row's scale is its largest magnitude / 127.
  */
 typedef struct phi3_kv_layout {
     phi3_dtype dtype;
@@ -125,6 +126,8 @@ typedef struct phi3_backend {
     phi3_status (*download)(void *to_host, const void *from, size_t size);
     /* Bytes of the device's memory; false: the device does not tell. NULL: it is the host's memory. */
     bool (*memory)(size_t *available, size_t *total);
+
+    size_t key_lanes; /* positions whose keys stand side by side in a page of the KV cache */
 
     /*
      * A weight matrix is the rows of all parts, one below the other. The parts have the same
@@ -258,12 +261,18 @@ static inline size_t phi3_kv_page_bytes(const phi3_kv_layout *kv)
     return kv->n_layers * 2 * kv->n_kv_heads * phi3_kv_run_bytes(kv);
 }
 
-/* Where position 0 of a page stands for one layer and head; value 0: keys, 1: values.
- * Positions follow each other at head_dim elements. */
+/* The run of one layer and head in a page; value 0: keys, 1: values. */
 static inline char *phi3_kv_head(const phi3_kv_layout *kv, void *page, size_t layer, size_t value,
                                  size_t head)
 {
     return (char *)page + ((layer * 2 + value) * kv->n_kv_heads + head) * phi3_kv_run_bytes(kv);
+}
+
+/* Which element of a run is number i of a position; lanes: key_lanes, or 1 for values. */
+static inline size_t phi3_kv_place(const phi3_kv_layout *kv, size_t lanes, size_t position,
+                                   size_t i)
+{
+    return (position / lanes * kv->head_dim + i) * lanes + position % lanes;
 }
 
 /* The scales of a run that phi3_kv_head has found: [PHI3_PAGE_POSITIONS]; NULL when it has none. */

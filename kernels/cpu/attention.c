@@ -33,6 +33,13 @@ typedef struct rotation {
     float *qkv;                 /* [n_rows][(n_heads + 2 n_kv_heads) * head_dim] */
 } rotation;
 
+/* Positions of a span whose keys share cache lines. */
+static size_t count_blocks(const phi3_kv_span *span)
+{
+    size_t end = span->n_past + span->n_rows;
+    return (end + PHI3_KEY_LANES - 1) / PHI3_KEY_LANES - span->n_past / PHI3_KEY_LANES;
+}
+
 static void append_row(const rotation *r, const phi3_kv_span *span, size_t index)
 {
     const phi3_attention *attention = r->attention;
@@ -43,31 +50,31 @@ static void append_row(const rotation *r, const phi3_kv_span *span, size_t index
                                             r->qkv + row * n_heads * attention->kv.head_dim);
 }
 
-/* Row number `number` of all spans' rows. */
-static void append_row_number(void *context, size_t number, int thread)
+/* The rows in block number `number` of all spans' blocks. */
+static void append_block(void *context, size_t number, int thread)
 {
     (void)thread;
     const rotation *r = context;
     const phi3_kv_span *span = r->attention->spans;
-    for (; number >= span->n_rows; span++)
-        number -= span->n_rows;
-    append_row(r, span, number);
-}
-
-static size_t count_rows(const phi3_attention *attention)
-{
-    size_t count = 0;
-    for (size_t s = 0; s < attention->n_spans; s++)
-        count += attention->spans[s].n_rows;
-    return count;
+    for (; number >= count_blocks(span); span++)
+        number -= count_blocks(span);
+    size_t start = (span->n_past / PHI3_KEY_LANES + number) * PHI3_KEY_LANES;
+    size_t first = start > span->n_past ? start - span->n_past : 0;
+    size_t end = start + PHI3_KEY_LANES - span->n_past;
+    for (size_t i = first; i < end && i < span->n_rows; i++)
+        append_row(r, span, i);
 }
 
 phi3_status phi3_cpu_rope_append(const phi3_exec *exec, const phi3_attention *attention,
                                  const float *cosine, const float *sine, float *qkv)
 {
     rotation r = {attention, cosine, sine, qkv};
-    size_t n_rows = count_rows(attention);
-    phi3_parallel(n_rows > 4 ? exec->n_threads : 1, n_rows, append_row_number, &r);
+    size_t n_rows = 0, n_blocks = 0;
+    for (size_t s = 0; s < attention->n_spans; s++) {
+        n_rows += attention->spans[s].n_rows;
+        n_blocks += count_blocks(&attention->spans[s]);
+    }
+    phi3_parallel(n_rows > 4 ? exec->n_threads : 1, n_blocks, append_block, &r);
     return PHI3_OK;
 }
 

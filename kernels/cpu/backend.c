@@ -3,6 +3,7 @@
 
 #include "cpu.h"
 #include "isa.h"
+#include "kernels.h"
 #include "kernels/host_memory.h"
 #include "packed.h"
 
@@ -23,6 +24,7 @@ const phi3_backend phi3_backend_cpu = {
     .release = phi3_host_release,
     .upload = phi3_host_copy,
     .download = phi3_host_copy,
+    .key_lanes = PHI3_KEY_LANES,
     .packed_layout = PHI3_PACKED_LAYOUT,
     .matrix_packed_size = phi3_cpu_matrix_packed_size,
     .matrix_pack = phi3_cpu_matrix_pack,

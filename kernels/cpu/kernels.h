@@ -51,6 +51,10 @@ typedef struct phi3_attention_sums {
     float *highest; /* [n_queries] */
 } phi3_attention_sums;
 
+/* Keys stand so that a vector of any level holds one dimension of some positions: as the products with
+ * queries read them. A power of 2 that divides PHI3_PAGE_POSITIONS. */
+enum { PHI3_KEY_LANES = 16 };
+
 /* head_dim in whole vectors of any level. */
 #define PHI3_ATTENTION_WIDTH(head_dim) (((head_dim) + 15) / 16 * 16)
 
@@ -132,7 +136,8 @@ typedef struct phi3_cpu_kernels {
      * none.     x [count] */
     size_t (*find_above)(const float *x, size_t start, size_t count, float bound);
 
-    /* Rotates one batch row of qkv and stores its keys and values, as rope_append of backend.h.
+    /* Rotates one batch row of qkv and stores its keys and values, as rope_append of backend.h. Keys
+     * of the same PHI3_KEY_LANES positions share cache lines: best by one thread.
      *     heads [n_heads + 2 n_kv_heads][head_dim], cosine, sine [rotary_dim / 2] */
     void (*rope_append)(const phi3_attention *attention, const phi3_kv_span *span, size_t position,
                         const float *cosine, const float *sine, float *heads);

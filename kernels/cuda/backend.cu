@@ -104,6 +104,7 @@ template <int device> static phi3_backend make_table()
     b.upload = on<device, upload>::call;
     b.download = on<device, download>::call;
     b.memory = on<device, memory>::call;
+    b.key_lanes = 1;
     b.packed_layout = "in place";
     b.matrix_packed_size = packed_size;
     b.matrix_pack = pack;

@@ -21,6 +21,7 @@ const phi3_backend phi3_backend_reference = {
     .release = phi3_host_release,
     .upload = phi3_host_copy,
     .download = phi3_host_copy,
+    .key_lanes = 1,
     .packed_layout = "in place",
     .matrix_packed_size = phi3_reference_matrix_packed_size,
     .matrix_pack = phi3_reference_matrix_pack,

@@ -38,39 +38,51 @@ typedef struct batch {
 
 /* ---- Building a batch ------------------------------------------------------------------------ */
 
-/* Element i of the row at `index` of a run. */
-static double stored_element(const phi3_kv_layout *kv, char *run, size_t index, size_t i)
+/* Element i of a position: of the keys (value 0) or values (1) of one head. */
+typedef struct element {
+    const phi3_kv_layout *kv;
+    char *run, *at;
+    size_t index; /* of the position, in the run */
+} element;
+
+static double stored_element(element e)
 {
-    const char *at = run + (index * kv->head_dim + i) * phi3_kv_element_bytes(kv->dtype);
+    const phi3_kv_layout *kv = e.kv;
+    const char *at = e.at;
     switch (kv->dtype) {
     case PHI3_F16:
         return phi3_load_f16(at);
     case PHI3_BF16:
         return phi3_load_bf16(at);
     case PHI3_I8:
-        return (double)*(const int8_t *)at * phi3_kv_scales(kv, run)[index];
+        return (double)*(const int8_t *)at * phi3_kv_scales(kv, e.run)[e.index];
     default:
         return phi3_load_f32(at);
     }
 }
 
-static void store_element(const phi3_kv_layout *kv, char *run, size_t index, size_t i, float value)
+static void store_element(element e, float value)
 {
-    char *at = run + (index * kv->head_dim + i) * phi3_kv_element_bytes(kv->dtype);
+    const phi3_kv_layout *kv = e.kv;
+    char *at = e.at;
     uint16_t half = kv->dtype == PHI3_F16 ? phi3_f16_from_f32(value) : phi3_bf16_from_f32(value);
     if (kv->dtype == PHI3_F32)
         memcpy(at, &value, sizeof value);
     else if (kv->dtype == PHI3_I8)
-        *(int8_t *)at = (int8_t)lrintf(value / phi3_kv_scales(kv, run)[index]);
+        *(int8_t *)at = (int8_t)lrintf(value / phi3_kv_scales(kv, e.run)[e.index]);
     else
         memcpy(at, &half, sizeof half);
 }
 
-/* The run of keys (value 0) or values (1) that holds a position. */
-static char *run_of(const batch *b, size_t s, size_t value, size_t head, size_t position)
+static element find_element(const batch *b, size_t s, size_t value, size_t head, size_t position,
+                            size_t i)
 {
-    return phi3_kv_head(&b->attention.kv, b->pages[s][position / PHI3_PAGE_POSITIONS], b->layer,
-                        value, head);
+    const phi3_kv_layout *kv = &b->attention.kv;
+    element e = {.kv = kv, .index = position % PHI3_PAGE_POSITIONS};
+    e.run = phi3_kv_head(kv, b->pages[s][position / PHI3_PAGE_POSITIONS], b->layer, value, head);
+    size_t place = phi3_kv_place(kv, value ? 1 : b->backend->key_lanes, e.index, i);
+    e.at = e.run + place * phi3_kv_element_bytes(kv->dtype);
+    return e;
 }
 
 /* Puts random keys and values of the past into pages and into the truth. */
@@ -81,14 +93,14 @@ static void fill_past(batch *b, size_t s)
     for (size_t p = 0; p < g->sequences[s].n_past; p++) {
         for (size_t i = 0; i < 2 * g->n_kv_heads * g->head_dim; i++) {
             size_t value = i / (g->n_kv_heads * g->head_dim), d = i % g->head_dim;
-            size_t head = i / g->head_dim % g->n_kv_heads, index = p % PHI3_PAGE_POSITIONS;
-            char *run = run_of(b, s, value, head, p);
+            size_t head = i / g->head_dim % g->n_kv_heads;
+            element e = find_element(b, s, value, head, p, d);
             if (kv->dtype == PHI3_I8 && d == 0)
-                phi3_kv_scales(kv, run)[index] = (float)(1 + random_unit()) / 32;
-            store_element(kv, run, index, d, random_normal());
+                phi3_kv_scales(kv, e.run)[e.index] = (float)(1 + random_unit()) / 32;
+            store_element(e, random_normal());
             (value ? b->values[s] : b->keys[s])[p * g->n_kv_heads * g->head_dim +
                                                 i % (g->n_kv_heads * g->head_dim)] =
-                stored_element(kv, run, index, d);
+                stored_element(e);
         }
     }
 }
@@ -125,6 +137,7 @@ static void download_pages(const batch *b)
 static batch make_batch(const phi3_backend *backend, geometry g)
 {
     batch b = {.backend = backend, .g = g, .n_layers = 2, .layer = 1};
+    assert_int_equal(PHI3_PAGE_POSITIONS % backend->key_lanes, 0);
     for (size_t s = 0; s < g.n_sequences; s++)
         b.n_rows += g.sequences[s].n_rows;
     b.row_floats = (g.n_heads + 2 * g.n_kv_heads) * g.head_dim;
@@ -214,8 +227,7 @@ static void check_stored(const batch *b, const float *before, size_t s)
                 largest = fmax(largest, fabs(want[d]));
             }
             for (size_t d = 0; d < g->head_dim; d++) {
-                double got = stored_element(&b->attention.kv, run_of(b, s, value, head, p),
-                                            p % PHI3_PAGE_POSITIONS, d);
+                double got = stored_element(find_element(b, s, value, head, p, d));
                 double allowed = storage_error(g->dtype, want[d], largest) + ROTATION_ERROR;
                 assert_true(fabs(got - want[d]) <= allowed);
                 (value ? b->values[s] : b->keys[s])[p * n_floats + head * g->head_dim + d] = got;

@@ -235,7 +235,7 @@ INLINE void stream_run(phi3_dtype dtype, bool pairs, const state *s, const run *
     if (value)
         stream_values(dtype, pairs, &t, count, s->width, s->scores, s->sums.values);
     else
-        stream_keys(dtype, pairs, &t, s->queries, s->keys, s->scores);
+        stream_keys(dtype, pairs, &t, count, s->queries, s->scores);
 }
 
 INLINE void stream_dtype(phi3_dtype dtype, const state *s, const run *from, size_t value,

@@ -19,27 +19,26 @@ static void rotate(float *restrict first, float *restrict second, const float *r
     }
 }
 
-static void store_float16_row(uint16_t *to, const float *values, size_t count)
+/* Vectors of 16-bit floats of `dtype`, `stride` elements apart. */
+INLINE void store_16bit_row(phi3_dtype dtype, uint16_t *to, size_t stride, const float *values,
+                            size_t count)
 {
-    size_t i = 0;
-    for (; i + LANES <= count; i += LANES)
-        store_float16(to + i, load(values + i));
-    for (; i < count; i++)
-        to[i] = phi3_f16_from_f32(values[i]);
-}
-
-static void store_bfloat16_row(uint16_t *to, const float *values, size_t count)
-{
-    size_t i = 0;
-    for (; i + LANES <= count; i += LANES)
-        store_bfloat16(to + i, load(values + i));
-    for (; i < count; i++)
-        to[i] = phi3_bf16_from_f32(values[i]);
+    for (size_t i = 0; i < count; i += LANES) {
+        size_t n = count - i < LANES ? count - i : LANES;
+        uint16_t few[LANES];
+        if (dtype == PHI3_F16)
+            store_float16(few, load_up_to(values + i, n));
+        else
+            store_bfloat16(few, load_up_to(values + i, n));
+        for (size_t j = 0; j < n; j++)
+            to[(i + j) * stride] = few[j];
+    }
 }
 
 /* Codes in [-127, 127] and their scale. A row with an infinity or a NaN gets such a scale: as bits,
  * they are larger than all numbers. */
-static void store_int8_row(int8_t *to, float *scale, const float *values, size_t count)
+INLINE void store_int8_row(int8_t *to, size_t stride, float *scale, const float *values,
+                           size_t count)
 {
     uint32_t largest = 0;
     for (size_t i = 0; i < count; i++) {
@@ -53,26 +52,33 @@ static void store_int8_row(int8_t *to, float *scale, const float *values, size_t
     for (size_t i = 0; i < count; i++) {
         /* to the nearest integer, ties to even: the sum has no bits left for a fraction */
         float code = values[i] * inverse + 0x1.8p23f;
-        to[i] = (int8_t)(phi3_float_bits(code) - 0x4b400000);
+        to[i * stride] = (int8_t)(phi3_float_bits(code) - 0x4b400000);
     }
 }
 
-/* Position `index` of a run. */
-static void store_row(const phi3_kv_layout *kv, char *run, size_t index, const float *values)
+INLINE void store_float32_row(float *to, size_t stride, const float *values, size_t count)
 {
-    char *to = run + index * kv->head_dim * phi3_kv_element_bytes(kv->dtype);
+    for (size_t i = 0; i < count; i++)
+        to[i * stride] = values[i];
+}
+
+/* Position `index` of a run in which `lanes` positions stand side by side, known to the compiler. */
+INLINE void store_row(const phi3_kv_layout *kv, char *run, size_t lanes, size_t index,
+                      const float *values)
+{
+    void *to = run + phi3_kv_place(kv, lanes, index, 0) * phi3_kv_element_bytes(kv->dtype);
     switch (kv->dtype) {
     case PHI3_F16:
-        store_float16_row((uint16_t *)(void *)to, values, kv->head_dim);
+        store_16bit_row(PHI3_F16, to, lanes, values, kv->head_dim);
         break;
     case PHI3_BF16:
-        store_bfloat16_row((uint16_t *)(void *)to, values, kv->head_dim);
+        store_16bit_row(PHI3_BF16, to, lanes, values, kv->head_dim);
         break;
     case PHI3_I8:
-        store_int8_row((int8_t *)to, phi3_kv_scales(kv, run) + index, values, kv->head_dim);
+        store_int8_row(to, lanes, phi3_kv_scales(kv, run) + index, values, kv->head_dim);
         break;
     default:
-        memcpy(to, values, kv->head_dim * sizeof *values);
+        store_float32_row(to, lanes, values, kv->head_dim);
     }
 }
 
@@ -91,7 +97,7 @@ void ISA_NAME(phi3_rope_append)(const phi3_attention *attention, const phi3_kv_s
     for (size_t h = 0; h < kv->n_kv_heads; h++) {
         const float *key = heads + (attention->n_heads + h) * kv->head_dim;
         const float *value = key + kv->n_kv_heads * kv->head_dim;
-        store_row(kv, phi3_kv_head(kv, page, attention->layer, 0, h), index, key);
-        store_row(kv, phi3_kv_head(kv, page, attention->layer, 1, h), index, value);
+        store_row(kv, phi3_kv_head(kv, page, attention->layer, 0, h), PHI3_KEY_LANES, index, key);
+        store_row(kv, phi3_kv_head(kv, page, attention->layer, 1, h), 1, index, value);
     }
 }
