@@ -92,13 +92,16 @@ typedef struct phi3_cpu_kernels {
     void (*spread_sums)(const float *sums, size_t sums_stride, size_t n_rows, size_t n_out,
                         bool past_caches, float *y, size_t y_stride);
 
-    /* y[r][o] = x[r] . w[o], for a few rows of x. x of F32: in float32, w of any dtype. x of BF16,
-     * only from PHI3_ISA_AVX512_BF16 on: w of BF16.
+    /* y[r][o] = x[r] . w[o], for a few rows of x. x of F32: in float32, w of floats. x of BF16, only
+     * from PHI3_ISA_AVX512_BF16 on: w of BF16.
      *     y [x.n_rows][.] with rows y_stride apart */
     void (*float_product)(const phi3_float_rows *w, const phi3_float_rows *x, size_t n_columns,
                           float *y, size_t y_stride);
 
-    /* The same for many rows, to the bit, with w in panels of 2 float_lanes rows and x spread; a row
+    /* The same for one row of x, to the bit, with quantised w: whole rows of w.stride columns. */
+    void (*block_product)(const phi3_float_rows *w, const float *x, float *y);
+
+    /* And for many rows, with w in panels of 2 float_lanes rows and x spread; a row
      * is n_steps vectors of float_lanes columns, or 2 float_lanes in bfloat16.
      *     panel [n_steps * float_lanes][2 float_lanes], out and rows of x [n_steps * float_lanes] */
     size_t float_lanes;

@@ -1,4 +1,4 @@
-/* linear_float.c - few rows as they are stored, many in panels; other formats through tiles. */
+/* linear_float.c - few rows as they are stored, many in panels; quantised ones through tiles. */
 #include "linear_float.h"
 
 #include "parallel.h"
@@ -102,6 +102,11 @@ static void multiply_few(const phi3_float_x *x, const phi3_tensor *w, float *til
                          size_t y_stride)
 {
     const phi3_cpu_kernels *kernels = phi3_cpu_kernels_current();
+    if (x->n_rows == 1 && !is_float(w->dtype)) {
+        phi3_float_rows rows = rows_of(w, 0, w->n_rows);
+        kernels->block_product(&rows, x->rows, y);
+        return;
+    }
     phi3_float_rows x_rows = {x->bfloat16 ? x->converted : x->rows,
                               x->bfloat16 ? PHI3_BF16 : PHI3_F32, x->n_columns, x->n_rows};
     size_t step = is_float(w->dtype) ? w->n_rows : TILE_ROWS;

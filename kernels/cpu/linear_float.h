@@ -2,10 +2,11 @@
  * linear_float.h - products with weights that are read where they are stored, exact in float32 or
  * with both sides rounded to bfloat16.
  *
- * A few rows of activations multiply the stored rows of weights as they come. Many rows multiply
- * panels, into which each thread turns its share of the weights on the way: that takes 3 % of a
- * prefill and no memory. Both add in the same order (isa/units.h): a row's result is the same to the
- * bit however many come with it.
+ * A few rows of activations multiply the stored rows of weights as they come; quantised ones are
+ * expanded for it, in registers when there is one row, a few at a time when there are more. Many
+ * rows multiply panels, into which each thread turns its share of the weights on the way: that takes
+ * 3 % of a prefill and no memory. All add in the same order (isa/units.h): a row's result is the
+ * same to the bit however many come with it.
  */
 #ifndef PHI3_CPU_LINEAR_FLOAT_H
 #define PHI3_CPU_LINEAR_FLOAT_H

@@ -28,6 +28,9 @@ void ISA_NAME(phi3_float_product)(const phi3_float_rows *w, const phi3_float_row
                                   size_t n_columns, float *y, size_t y_stride);
 void ISA_NAME(phi3_to_bfloat16)(const float *x, size_t count, uint16_t *out);
 
+/* block_product.c */
+void ISA_NAME(phi3_block_product)(const phi3_float_rows *w, const float *x, float *y);
+
 /* float_panel.c */
 void ISA_NAME(phi3_pack_float_panel)(const phi3_float_rows *w, bool bfloat16, size_t n_columns,
                                      size_t n_steps, float *panel);

@@ -72,8 +72,7 @@ INLINE void load_scales(const phi3_packed_format f, const uint8_t *header, size_
             scales[half] = d * low_nibbles_to_floats(at);
             mins[half] = m * -high_nibbles_to_floats(at);
         } else {
-            scales[half] =
-                d * (f.signed_scales ? lane_signed_bytes_to_floats(at) : lane_bytes_to_floats(at));
+            scales[half] = d * (f.signed_scales ? load_int8(at) : lane_bytes_to_floats(at));
         }
     }
     if (f.has_m && !f.has_halves)

@@ -27,6 +27,10 @@
 
 #define INLINE static inline __attribute__((always_inline, unused))
 
+/* An array stands in memory from here on. A part of it is then loaded into lanes, which takes no port
+ * of those that move lanes about and that products wait for; the compiler would shuffle registers. */
+#define PUT_IN_MEMORY(array) __asm__("" : "+m"(array))
+
 enum {
     LANES = VECTOR_BYTES / 4,  /* floats in a vector */
     BLOCKS = VECTOR_BYTES / 32 /* blocks of 32 bytes in a vector */
@@ -362,16 +366,37 @@ INLINE floats load_int8(const void *from)
 #endif
 }
 
-/* A float16 number in every lane. */
-INLINE floats splat_float16(const void *from)
+/* One float16 number. */
+INLINE float load_float16_number(const void *from)
 {
-#if defined(__AVX512F__)
-    return (floats)_mm512_cvtph_ps(_mm256_set1_epi16((short)phi3_load_u16(from)));
-#elif defined(__AVX2__)
-    return (floats)_mm256_cvtph_ps(_mm_set1_epi16((short)phi3_load_u16(from)));
+#if defined(__AVX2__)
+    return _cvtsh_ss(phi3_load_u16(from));
 #else
-    return splat(phi3_load_f16(from));
+    return phi3_load_f16(from);
 #endif
+}
+
+/* Up to 8 of them, a stride apart; zeros above. They come together in plain registers: the ports
+ * that join vectors are the ones that the products wait for. */
+INLINE floats8 load_float16_numbers(const uint8_t *from, size_t stride, size_t count)
+{
+#if defined(__AVX2__)
+    uint64_t numbers[2] = {0};
+    for (size_t i = 0; i < count; i++)
+        numbers[i / 4] |= (uint64_t)phi3_load_u16(from + i * stride) << (i % 4 * 16);
+    return (floats8)_mm256_cvtph_ps(_mm_set_epi64x((long long)numbers[1], (long long)numbers[0]));
+#else
+    floats8 v = {0};
+    for (size_t i = 0; i < count; i++)
+        v[i] = phi3_load_f16(from + i * stride);
+    return v;
+#endif
+}
+
+/* 8 bytes, the first the lowest. */
+INLINE uint64_t load_u64(const void *from)
+{
+    return phi3_load_u32(from) | (uint64_t)phi3_load_u32((const uint8_t *)from + 4) << 32;
 }
 
 /* 8 bytes as floats, the lowest first. */
@@ -396,28 +421,25 @@ INLINE floats8 signed_bytes_to_floats(const int8_t from[8])
 #endif
 }
 
-/* LANES signed bytes as floats. */
-INLINE floats lane_signed_bytes_to_floats(const uint8_t *from)
+/* LANES bytes, one in each lane. */
+INLINE uints load_lane_bytes(const uint8_t *from)
 {
 #if defined(__AVX512F__)
-    __m128i packed = _mm_loadu_si128((const void *)from);
-    return (floats)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(packed));
+    return (uints)_mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)from));
+#elif defined(__AVX2__)
+    return (uints)_mm256_cvtepu8_epi32(_mm_loadu_si64(from));
 #else
-    return (floats)signed_bytes_to_floats((const int8_t *)from);
+    uints v;
+    for (int i = 0; i < LANES; i++)
+        v[i] = from[i];
+    return v;
 #endif
 }
 
 /* LANES bytes as floats. */
 INLINE floats lane_bytes_to_floats(const uint8_t *from)
 {
-#if defined(__AVX512F__)
-    __m128i packed = _mm_loadu_si128((const void *)from);
-    return (floats)_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(packed));
-#else
-    uint64_t packed;
-    memcpy(&packed, from, sizeof packed);
-    return (floats)unsigned_bytes_to_floats(packed);
-#endif
+    return ints_to_floats((ints)load_lane_bytes(from));
 }
 
 /* The low and the high halves of LANES bytes as floats. */
@@ -513,8 +535,8 @@ INLINE bytes spread_bits(uint32_t a, uint32_t b, uint8_t value)
 #endif
 }
 
-/* table[codes[i]] for codes below 16. */
-INLINE bytes look_up(const uint8_t table[16], bytes codes)
+/* Byte codes[i] of `table` [16], for codes below 16. */
+INLINE bytes look_up(const void *table, bytes codes)
 {
 #if defined(__AVX512BW__)
     __m512i wide = _mm512_broadcast_i32x4(_mm_loadu_si128((const void *)table));
@@ -525,7 +547,7 @@ INLINE bytes look_up(const uint8_t table[16], bytes codes)
 #else
     bytes v;
     for (int i = 0; i < 32; i++)
-        v[i] = table[codes[i]];
+        v[i] = ((const uint8_t *)table)[codes[i]];
     return v;
 #endif
 }

@@ -23,6 +23,7 @@ const phi3_cpu_kernels ISA_NAME(phi3_cpu_kernels) = {
         },
     .spread_sums = ISA_NAME(phi3_spread_sums),
     .float_product = ISA_NAME(phi3_float_product),
+    .block_product = ISA_NAME(phi3_block_product),
     .float_lanes = LANES,
     .pack_float_panel = ISA_NAME(phi3_pack_float_panel),
     .spread_row = ISA_NAME(phi3_spread_row),
