@@ -37,8 +37,7 @@ INLINE tile_sums add_steps(const format f, const tile *t, size_t n_steps, size_t
 {
     scales s[TILE_ROWS];
     for (size_t o = 0; o < TILE_ROWS; o++) {
-        for (size_t line = 0; line < size; line += 64)
-            __builtin_prefetch(t->w[o] + t->ahead + line);
+        prefetch(t->w[o] + t->ahead, size, true);
         load_scales(f, t->w[o], n_steps * BLOCKS, &s[o]);
     }
     UNROLL_STEPS

@@ -138,12 +138,6 @@ enum { AHEAD = 4096 };
 enum { AHEAD = 1024 };
 #endif
 
-INLINE void fetch(const uint8_t *from, size_t size)
-{
-    for (size_t i = 0; i < size; i += 64)
-        __builtin_prefetch(from + AHEAD + i);
-}
-
 /* ---- A panel --------------------------------------------------------------------------------- */
 
 INLINE void multiply_one(const phi3_packed_format f, const uint8_t *panel, size_t n_groups,
@@ -151,10 +145,10 @@ INLINE void multiply_one(const phi3_packed_format f, const uint8_t *panel, size_
 {
     floats sum[PANEL_VECTORS] = {{0}};
     for (size_t g = 0; g < n_groups; g++) {
-        fetch(panel, phi3_packed_header_bytes(&f));
+        prefetch(panel + AHEAD, phi3_packed_header_bytes(&f), true);
         for (size_t b = 0; b < f.group_blocks; b++, x++) {
-            fetch(panel + phi3_packed_header_bytes(&f) + b * phi3_packed_code_bytes(&f),
-                  phi3_packed_code_bytes(&f));
+            prefetch(panel + AHEAD + phi3_packed_header_bytes(&f) + b * phi3_packed_code_bytes(&f),
+                     phi3_packed_code_bytes(&f), true);
 #pragma GCC unroll 4
             for (int v = 0; v < PANEL_VECTORS; v += WIDTH) {
                 block w;
@@ -173,7 +167,7 @@ INLINE void multiply_many(const phi3_packed_format f, const uint8_t *panel, size
 {
     memset(sums, 0, n_rows * PHI3_PANEL_ROWS * sizeof *sums);
     for (size_t g = 0; g < n_groups; g++) {
-        fetch(panel, phi3_packed_group_bytes(&f));
+        prefetch(panel + AHEAD, phi3_packed_group_bytes(&f), true);
         for (size_t b = 0; b < f.group_blocks; b++, x += n_rows) {
             for (int v = 0; v < PANEL_VECTORS; v += WIDTH) {
                 block w;

@@ -33,13 +33,6 @@ INLINE floats load_elements(phi3_dtype dtype, const char *from, size_t count)
     }
 }
 
-/* Asks for `size` bytes at `from`, which are wanted about a page later. */
-INLINE void prefetch(const char *from, size_t size)
-{
-    for (size_t i = 0; i < size; i += 64)
-        __builtin_prefetch(from + i, 0, 2);
-}
-
 /* Dimension i of the keys of LANES positions, or pairs of it and the next.
  *     block [head_dim][PHI3_KEY_LANES] from the first of these positions on */
 INLINE floats load_keys(phi3_dtype dtype, bool pairs, const char *block, size_t i, size_t head_dim)
@@ -66,7 +59,7 @@ INLINE void pack_keys(phi3_dtype dtype, bool pairs, const char *run, const char 
         for (size_t i = 0; i < head_dim; i += step, to += PHI3_PAGE_POSITIONS) {
             if (next)
                 prefetch(next + (j * head_dim + i * PHI3_KEY_LANES) * size,
-                         step * PHI3_KEY_LANES * size);
+                         step * PHI3_KEY_LANES * size, false);
 #pragma GCC unroll 4
             for (size_t v = 0; v < PHI3_KEY_LANES; v += LANES)
                 store(to + v,
@@ -85,7 +78,7 @@ INLINE void pack_values(phi3_dtype dtype, bool pairs, const char *run, const cha
     for (size_t j = 0; j < count; j += pairs ? 2 : 1, panel += width) {
         const char *row = run + j * row_bytes;
         if (next)
-            prefetch(next + j * row_bytes, pairs ? 2 * row_bytes : row_bytes);
+            prefetch(next + j * row_bytes, pairs ? 2 * row_bytes : row_bytes, false);
         for (size_t i = 0; i < width; i += LANES) {
             size_t left = i < head_dim ? head_dim - i : 0;
             floats value = load_elements(dtype, row + i * size, left);

@@ -21,16 +21,10 @@ typedef struct stream {
 /* Where a single query vector wants what it reads a run later: on an Emerald Rapids one layer's keys and
  * values at depth 1024 come at 28 GB/s by way of L2 and at 24 of L1; Zen 5 prefers L1. */
 #if defined(__AMX_TILE__)
-enum { LOCALITY = 2 };
+enum { TO_FIRST_LEVEL = false };
 #else
-enum { LOCALITY = 3 };
+enum { TO_FIRST_LEVEL = true };
 #endif
-
-INLINE void prefetch_run(const char *from, size_t size)
-{
-    for (size_t i = 0; i < size; i += 64)
-        __builtin_prefetch(from + i, 0, LOCALITY);
-}
 
 /* ---- Keys ------------------------------------------------------------------------------------ */
 
@@ -46,7 +40,7 @@ INLINE void score_blocks(phi3_dtype dtype, bool pairs, size_t n_blocks, const st
     const char *next = s->next ? s->next + j * s->row_bytes : NULL;
     for (size_t i = 0; i < s->head_dim; i += step) {
         if (next) /* the same amount, in the order of its bytes */
-            prefetch_run(next + i / step * step_bytes, step_bytes);
+            prefetch(next + i / step * step_bytes, step_bytes, TO_FIRST_LEVEL);
         floats number = splat(query[i / step]);
 #pragma GCC unroll 16
         for (size_t v = 0; v < n_blocks * BLOCK_VECTORS; v++) {
@@ -110,7 +104,7 @@ INLINE void sum_values(phi3_dtype dtype, bool pairs, bool whole, size_t n_vector
         sum[v] = load(out + i + v * LANES);
     for (; j + step <= count; j += step) {
         if (s->next && i == 0)
-            prefetch_run(s->next + j * s->row_bytes, step * s->row_bytes);
+            prefetch(s->next + j * s->row_bytes, step * s->row_bytes, TO_FIRST_LEVEL);
         add_values(dtype, pairs, whole, false, n_vectors, s, j, i, weights[j / step], sum);
     }
     if (j < count)
