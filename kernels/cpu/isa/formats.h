@@ -319,28 +319,29 @@ INLINE size_t step_bytes(const format f)
     return BLOCKS * f.block_bytes;
 }
 
-/* Scales and mins of a group, or of its first n_blocks blocks of 32. */
+/* Scales and mins of a group, or of its first n_blocks blocks of 32. Those of blocks of 32 stand in
+ * turn in `scales`. */
 typedef struct scales {
     float scales[MOST_SCALES], mins[MOST_SCALES];
 } scales;
 
 INLINE void load_scales(const format f, const uint8_t *group, size_t n_blocks, scales *s)
 {
-    if (f.scales) {
+    if (f.scales)
         f.scales(group, s->scales, s->mins);
-    } else {
-        store8(s->scales, load_float16_numbers(group, f.block_bytes, n_blocks));
-        if (f.has_mins)
-            store8(s->mins, load_float16_numbers(group + 2, f.block_bytes, n_blocks));
-    }
+    else
+        load_float16_numbers(group, f.block_bytes, f.has_mins, n_blocks, s->scales);
     PUT_IN_MEMORY(*s);
 }
 
 INLINE floats scale_codes(const format f, const scales *s, size_t element, floats codes)
 {
-    size_t number = element / (f.has_halves ? 16 : 32);
-    floats scale = splat(s->scales[number]);
-    return f.has_mins ? multiply_add(scale, codes, splat(s->mins[number])) : scale * codes;
+    const bool in_turn = !f.scales && f.has_mins;
+    const size_t number = element / (f.has_halves ? 16 : 32);
+    const floats scale = splat(s->scales[in_turn ? 2 * number : number]);
+    if (!f.has_mins)
+        return scale * codes;
+    return multiply_add(scale, codes, splat(in_turn ? s->scales[2 * number + 1] : s->mins[number]));
 }
 
 /* A vector that holds all of the sixteen elements that a block can have is its own table. */

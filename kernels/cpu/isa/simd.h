@@ -387,20 +387,28 @@ INLINE float load_float16_number(const void *from)
 #endif
 }
 
-/* Up to 8 of them, a stride apart; zeros above. They come together in plain registers: the ports
- * that join vectors are the ones that the products wait for. */
-INLINE floats8 load_float16_numbers(const uint8_t *from, size_t stride, size_t count)
+/* Up to 8 of them, or up to 8 pairs, a stride apart; zeros behind. They come together in plain
+ * registers: the ports that join vectors are the ones that the products wait for.     out [8 or 16] */
+INLINE void load_float16_numbers(const uint8_t *from, size_t stride, bool pairs, size_t count,
+                                 float *out)
 {
 #if defined(__AVX2__)
-    uint64_t numbers[2] = {0};
-    for (size_t i = 0; i < count; i++)
-        numbers[i / 4] |= (uint64_t)phi3_load_u16(from + i * stride) << (i % 4 * 16);
-    return (floats8)_mm256_cvtph_ps(_mm_set_epi64x((long long)numbers[1], (long long)numbers[0]));
+    uint64_t numbers[4] = {0};
+    const size_t together = pairs ? 2 : 4;
+    for (size_t i = 0; i < count; i++) {
+        uint64_t number =
+            pairs ? phi3_load_u32(from + i * stride) : phi3_load_u16(from + i * stride);
+        numbers[i / together] |= number << (i % together * (64 / together));
+    }
+    for (size_t i = 0; i < 8 / together; i += 2) {
+        __m128i packed = _mm_set_epi64x((long long)numbers[i + 1], (long long)numbers[i]);
+        _mm256_storeu_ps(out + 4 * i, _mm256_cvtph_ps(packed));
+    }
 #else
-    floats8 v = {0};
-    for (size_t i = 0; i < count; i++)
-        v[i] = phi3_load_f16(from + i * stride);
-    return v;
+    for (size_t i = 0; i < (pairs ? 16 : 8); i++) {
+        size_t at = pairs ? i / 2 : i;
+        out[i] = at < count ? phi3_load_f16(from + at * stride + (pairs ? i % 2 * 2 : 0)) : 0;
+    }
 #endif
 }
 
