@@ -26,7 +26,7 @@ typedef void phi3_panel_product(const uint8_t *panel, size_t n_blocks, const phi
 /* Float rows: [n_rows] of some number of columns, `stride` elements apart. */
 typedef struct phi3_float_rows {
     const void *data; /* 16-bit elements may stand at any address */
-    phi3_dtype dtype; /* F32, F16 or BF16 */
+    phi3_dtype dtype; /* block_product: a quantised one; else F32, F16 or BF16 */
     size_t stride;
     size_t n_rows;
 } phi3_float_rows;
@@ -101,8 +101,8 @@ typedef struct phi3_cpu_kernels {
     /* The same for one row of x, to the bit, with quantised w: whole rows of w.stride columns. */
     void (*block_product)(const phi3_float_rows *w, const float *x, float *y);
 
-    /* And for many rows, with w in panels of 2 float_lanes rows and x spread; a row
-     * is n_steps vectors of float_lanes columns, or 2 float_lanes in bfloat16.
+    /* And for many rows, with w in panels of 2 float_lanes rows and x spread; a row is n_steps vectors
+     * of float_lanes columns, or 2 float_lanes in bfloat16.
      *     panel [n_steps * float_lanes][2 float_lanes], out and rows of x [n_steps * float_lanes] */
     size_t float_lanes;
     void (*pack_float_panel)(const phi3_float_rows *w, bool bfloat16, size_t n_columns,

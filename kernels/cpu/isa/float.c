@@ -13,8 +13,8 @@ enum {
 };
 
 /* How many rows ahead the caches are filled with w of 16 bits, beyond what the CPU does by itself. On an
- * Emerald Rapids one row with bfloat16 reads 21 GB/s without and 26 with that; Zen 5 is slower with it,
- * and so are both in float32. */
+ * Emerald Rapids one row with bfloat16 reads 21 GB/s without and 26 with that, but with float32 less;
+ * Zen 5 was slower with it. */
 #if defined(__AMX_TILE__)
 enum { AHEAD_ROWS = 2 * W_TILE };
 #else

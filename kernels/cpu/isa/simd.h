@@ -94,13 +94,6 @@ INLINE void store_up_to(float *to, floats v, size_t count)
     memcpy(to, &v, count < LANES ? count * sizeof *to : sizeof v);
 }
 
-INLINE floats8 load8(const float *from)
-{
-    floats8 v;
-    memcpy(&v, from, sizeof v);
-    return v;
-}
-
 INLINE bytes load_bytes(const void *from)
 {
     bytes v;
@@ -184,11 +177,6 @@ INLINE float sum_lanes(floats v)
         sum += v[i];
     return sum;
 #endif
-}
-
-INLINE float sum_lanes8(floats8 v)
-{
-    return ((v[0] + v[4]) + (v[1] + v[5])) + ((v[2] + v[6]) + (v[3] + v[7]));
 }
 
 INLINE float largest_lane(floats v)
@@ -495,18 +483,6 @@ INLINE bytes shift_right(bytes v, int count)
 INLINE bytes shift_left(bytes v, int count)
 {
     return (bytes)((uints)v << (uint32_t)count);
-}
-
-/* 32 bytes of a, then (where a vector holds two blocks) 32 of b. */
-INLINE bytes load_blocks(const void *a, const void *b)
-{
-#if defined(__AVX512F__)
-    __m512i low = _mm512_castsi256_si512(_mm256_loadu_si256(a));
-    return (bytes)_mm512_inserti64x4(low, _mm256_loadu_si256(b), 1);
-#else
-    (void)b;
-    return load_bytes(a);
-#endif
 }
 
 /* The 32 codes in 16 bytes of a: low halves, then high halves; then those of b. */
