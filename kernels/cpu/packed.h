@@ -103,6 +103,13 @@ static inline size_t phi3_packed_code_bytes(const phi3_packed_format *f)
     return (size_t)PHI3_QUAD_BYTES * (f->low_bits + f->high_bits);
 }
 
+/* The codes of block b of a group. */
+static inline const uint8_t *phi3_packed_codes(const phi3_packed_format *f, const uint8_t *group,
+                                               size_t b)
+{
+    return group + phi3_packed_header_bytes(f) + b * phi3_packed_code_bytes(f);
+}
+
 static inline size_t phi3_packed_group_bytes(const phi3_packed_format *f)
 {
     return phi3_packed_header_bytes(f) + f->group_blocks * phi3_packed_code_bytes(f);

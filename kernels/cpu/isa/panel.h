@@ -22,19 +22,23 @@ typedef struct block {
     floats mins[WIDTH][2];   /* what is added to every weight */
 } block;
 
-/* Bits [shift, ...) of every code from a plane of `width` bits; lane: the vector of the first quad. */
-INLINE void add_plane(const uint8_t *lane, int width, int shift, bytes codes[QUADS])
+/* Bits [shift, ...) of every code from a plane of `width` bits. Lines are read in the order of their
+ * addresses: the CPU's own prefetching follows such a stream, and no other. */
+INLINE void add_plane(const uint8_t *plane, int width, int shift, bytes codes[WIDTH][QUADS])
 {
     const uint8_t mask = (uint8_t)((1 << width) - 1);
-#pragma GCC unroll 8
-    for (int j = 0; j < width; j++) {
-        bytes packed = load_bytes(lane + j * PHI3_QUAD_BYTES);
+#pragma GCC unroll 16
+    for (int i = 0; i < width * WIDTH; i++) {
+        const int j = i / WIDTH, v = i % WIDTH;
+        bytes packed = load_bytes(plane + j * PHI3_QUAD_BYTES + v * VECTOR_BYTES);
+        NO_LOAD_EARLIER();
 #pragma GCC unroll 8
         for (int k = 0; k < 8 / width; k++) {
             int down = width * k - shift;
             bytes bits = down >= 0 ? shift_right(packed, down) : shift_left(packed, -down);
             bits = width == 8 ? packed : bits & (uint8_t)(mask << shift);
-            codes[j + width * k] = shift ? codes[j + width * k] | bits : bits;
+            bytes *code = &codes[v][j + width * k];
+            *code = shift ? *code | bits : bits;
         }
     }
 }
@@ -43,15 +47,17 @@ INLINE void add_plane(const uint8_t *lane, int width, int shift, bytes codes[QUA
 static const uint8_t iq4_codes[16] = {1,   24,  45,  63,  79,  93,  106, 118,
                                       129, 141, 153, 166, 181, 197, 217, 241};
 
-INLINE void load_codes(const phi3_packed_format f, const uint8_t *lane, bytes codes[QUADS])
+INLINE void load_codes(const phi3_packed_format f, const uint8_t *from, bytes codes[WIDTH][QUADS])
 {
-    add_plane(lane, f.low_bits, 0, codes);
+    add_plane(from, f.low_bits, 0, codes);
     if (f.high_bits)
-        add_plane(lane + PHI3_QUAD_BYTES * f.low_bits, f.high_bits, f.low_bits, codes);
+        add_plane(from + PHI3_QUAD_BYTES * f.low_bits, f.high_bits, f.low_bits, codes);
     if (f.is_table)
+#pragma GCC unroll 2
+        for (int v = 0; v < WIDTH; v++)
 #pragma GCC unroll 8
-        for (int q = 0; q < QUADS; q++)
-            codes[q] = look_up(iq4_codes, codes[q]);
+            for (int q = 0; q < QUADS; q++)
+                codes[v][q] = look_up(iq4_codes, codes[v][q]);
 }
 
 /* The scales and mins of LANES rows; header: the group's, at lane `first`. */
@@ -79,16 +85,14 @@ INLINE void load_scales(const phi3_packed_format f, const uint8_t *header, size_
         mins[0] = m * -lane_bytes_to_floats(own + PHI3_PANEL_ROWS);
 }
 
-/* Block b of a group, the vectors from number `first` on. */
-INLINE void load_block(const phi3_packed_format f, const uint8_t *group, size_t b, int first,
-                       block *out)
+/* Block b of a group, its codes from `codes` on, the vectors from number `first` on. */
+INLINE void load_block(const phi3_packed_format f, const uint8_t *header, const uint8_t *codes,
+                       size_t b, int first, block *out)
 {
-    const uint8_t *codes = group + phi3_packed_header_bytes(&f) + b * phi3_packed_code_bytes(&f);
 #pragma GCC unroll 2
-    for (int v = 0; v < WIDTH; v++) {
-        load_codes(f, codes + (first + v) * VECTOR_BYTES, out->codes[v]);
-        load_scales(f, group, (size_t)(first + v) * LANES, b, out->scales[v], out->mins[v]);
-    }
+    for (int v = 0; v < WIDTH; v++)
+        load_scales(f, header, (size_t)(first + v) * LANES, b, out->scales[v], out->mins[v]);
+    load_codes(f, codes + first * VECTOR_BYTES, out->codes);
 }
 
 #endif

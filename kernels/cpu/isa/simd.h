@@ -31,6 +31,9 @@
  * of those that move lanes about and that products wait for; the compiler would shuffle registers. */
 #define PUT_IN_MEMORY(array) __asm__("" : "+m"(array))
 
+/* What comes after this in the program is not loaded before what comes ahead of it. */
+#define NO_LOAD_EARLIER() __asm__ volatile("" : : : "memory")
+
 enum {
     LANES = VECTOR_BYTES / 4,  /* floats in a vector */
     BLOCKS = VECTOR_BYTES / 32 /* blocks of 32 bytes in a vector */

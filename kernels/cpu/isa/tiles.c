@@ -52,7 +52,7 @@ INLINE floats weights_at(bytes quad, int column, floats scale, floats add)
 INLINE void tile_block(const phi3_packed_format f, const uint8_t *group, size_t b, uint16_t *out)
 {
     block w;
-    load_block(f, group, b, 0, &w);
+    load_block(f, group, phi3_packed_codes(&f, group, b), b, 0, &w);
 #pragma GCC unroll 2
     for (int v = 0; v < WIDTH; v++) {
 #pragma GCC unroll 8
