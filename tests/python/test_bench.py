@@ -193,12 +193,13 @@ def test_every_measure_has_samples_and_a_median(result):
     assert 0 < measures["step_overhead_s"]["medians"]["phi3"] < 0.1  # some ten us a layer
 
 
-def test_bounds_are_those_of_the_peaks_in_the_same_round(model):
-    answer = run(model, "--json", "--repeat", 1, *SMALL)
+def test_bounds_are_those_of_the_peaks_right_after_the_run(model):
+    one_run = ["--prefill", "24", "--depths", "24", "--new-tokens", 4]
+    answer = run(model, "--json", "--repeat", 1, *one_run)
     result = json.loads(answer.stdout)
     cost, machine = Cost(**result["cost"]), Machine.of(result["peaks"])
     rows = {row["measure"]: row for row in result["measures"]}
-    assert rows["prefill of 8"]["bounds"] == [pytest.approx(prefill_bound(cost, machine, 8))]
+    assert rows["prefill of 24"]["bounds"] == [pytest.approx(prefill_bound(cost, machine, 25))]
     deep = rows["decode, depth 24"]
     assert deep["mean_depth"] == 25 + 2.5
     assert deep["bound"] == pytest.approx(decode_bound(cost, machine, 27.5, 1))

@@ -25,7 +25,7 @@ class Engine:
     python: str = sys.executable
     options: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
-    answers: dict[Run, list[dict[str, float]]] = field(default_factory=dict)
+    answers: dict[Run, list[dict[str, Any]]] = field(default_factory=dict)
     once: dict[str, list[float]] = field(default_factory=dict)
 
 
@@ -40,7 +40,6 @@ class Bench:
     threads: int
     launcher: list[str]  # goes before the commands of all engines
     packed_dir: str | None = None  # phi3 loads once more with its packed weights from here
-    peaks: list[dict[str, float]] = field(default_factory=list)  # of the machine, each round's
 
     @property
     def n_steps(self) -> int:
@@ -88,8 +87,6 @@ class Bench:
                 tick(f"{engine.name} has loaded")
             elif "done" in message:
                 self._note(engine, message["done"])
-                if "peaks" in message["done"]:
-                    self.peaks.append(message["done"]["peaks"])
             else:
                 run = next(runs)
                 tick(f"{engine.name}: {run.tokens} tokens and {run.new} new ones")

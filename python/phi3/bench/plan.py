@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,11 @@ class Measure:
         """How many tokens, itself included, a decoded one looks back at on average."""
         return self.run.tokens + (self.run.new + 1) / 2
 
-    def rate(self, seconds: dict[str, float]) -> float:
+    def rate(self, answer: dict[str, Any]) -> float:
         """Tokens/s of what an engine has answered."""
         if self.kind == "prefill":
-            return self.run.tokens * self.run.sequences / seconds["prompt_s"]
-        return self.run.new * self.run.sequences / seconds["decode_s"]
+            return self.run.tokens * self.run.sequences / answer["prompt_s"]
+        return self.run.new * self.run.sequences / answer["decode_s"]
 
 
 def make_plan(

@@ -20,19 +20,17 @@ def result_of(bench: Bench) -> dict[str, Any]:
     """Everything that was measured. Times, rates and memory are medians over the rounds."""
     first = bench.engines[0]
     cost = Cost.of(first.facts)
-    machines = [Machine.of(peaks) for peaks in bench.peaks]
-    speeds = [
-        _speed(m, bench.engines, cost, machines) for m in bench.measures if _was_run(m, first)
-    ]
+    speeds = [_speed(m, bench.engines, cost) for m in bench.measures if _was_run(m, first)]
     if not speeds:
         raise InvalidArgumentError(f"{first.model} has no room for as many tokens as are asked for")
+    peaks = [answer["peaks"] for answers in first.answers.values() for answer in answers]
     return {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cpu": device_name(first.facts["device"]),
         "threads": bench.threads,
         "rounds": bench.rounds,
         "engines": {engine.name: _about(engine) for engine in bench.engines},
-        "peaks": {n: statistics.median(p[n] for p in bench.peaks) for n in bench.peaks[0]},
+        "peaks": {name: statistics.median(p[name] for p in peaks) for name in peaks[0]},
         "cost": vars(cost),
         "left_out": [m.title for m in bench.measures if not _was_run(m, first)],
         "measures": [summarised(row) for row in speeds + _once(bench.engines)],
@@ -67,15 +65,14 @@ def _about(engine: Engine) -> dict[str, Any]:
     return {"model": Path(engine.model).name, **facts}
 
 
-def _speed(
-    measure: Measure, engines: list[Engine], cost: Cost, machines: list[Machine]
-) -> dict[str, Any]:
-    def bound(machine: Machine) -> float | None:
+def _speed(measure: Measure, engines: list[Engine], cost: Cost) -> dict[str, Any]:
+    def bound(answer: dict[str, Any]) -> float | None:
+        machine = Machine.of(answer["peaks"])
         if measure.kind == "prefill":
             return prefill_bound(cost, machine, measure.run.tokens)
         return decode_bound(cost, machine, measure.mean_depth, measure.run.sequences)
 
-    bounds = [bound(machine) for machine in machines]
+    bounds = [bound(answer) for answer in engines[0].answers[measure.run]]
     return {
         "measure": measure.title,
         "kind": measure.kind,

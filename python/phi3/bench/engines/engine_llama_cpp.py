@@ -35,6 +35,9 @@ class Engine:
     def facts(self) -> dict[str, Any]:
         return {"version": llama.__version__, "settings": "float16 KV, flash attention off"}
 
+    def peaks(self) -> None:
+        return None
+
     def closing(self) -> dict[str, Any]:
         return {}
 

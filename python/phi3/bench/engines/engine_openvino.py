@@ -24,6 +24,9 @@ class Engine:
         version = genai.get_version().split("-")[0]
         return {"version": version, "settings": "its defaults: dynamic int8, u8 KV"}
 
+    def peaks(self) -> None:
+        return None
+
     def closing(self) -> dict[str, Any]:
         return {}
 

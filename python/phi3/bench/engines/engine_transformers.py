@@ -24,6 +24,9 @@ class Engine:
         versions = f"{transformers.__version__}, torch {torch.__version__}"
         return {"version": versions, "settings": f"{dtype}, sdpa"}
 
+    def peaks(self) -> None:
+        return None
+
     def closing(self) -> dict[str, Any]:
         return {}
 

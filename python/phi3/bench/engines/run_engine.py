@@ -6,9 +6,9 @@ objects, one a line: `loaded`, then one for every run with its seconds, then `do
 It is started by path, with the Python in which the engine is installed, so these files need neither
 phi3 (but for engine_phi3) nor each other's libraries. An engine is a class Engine(settings) with
 `vocab_size`, `n_positions`, `facts()`, `run(prompts, n_new)`, which computes the prompts together
-from nothing, chooses n_new more tokens after the first and returns the seconds of both parts, and
-`closing()`, what it measures besides. The peaks of the machine are measured by phi3 alone, right
-after its runs: a machine that is shared does not always have the same.
+from nothing, chooses n_new more tokens after the first and returns the seconds of both parts,
+`peaks()`, what the machine allows, and `closing()`, what it measures besides. phi3 alone measures
+peaks, right after each of its runs: a machine that is shared does not always have the same.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Prompts:
 
 
 def measure(engine: Any, prompts: Prompts, run: dict[str, int]) -> dict[str, Any]:
-    """{prompt_s, decode_s}, or {too_long} when the model has no room for so many tokens."""
+    """{prompt_s, decode_s, peaks}, or {too_long} if the model has no room for so many tokens."""
     if run["tokens"] + run["new"] + 1 > engine.n_positions:
         return {"too_long": engine.n_positions}
     samples, spent = [], 0.0
@@ -68,7 +68,11 @@ def measure(engine: Any, prompts: Prompts, run: dict[str, int]) -> dict[str, Any
         samples.append(engine.run(prompts.make(run["tokens"], run["sequences"]), run["new"]))
         spent += sum(samples[-1])
     prompt, decode = zip(*samples)  # noqa: B905 (older Pythons run this file, too)
-    return {"prompt_s": statistics.median(prompt), "decode_s": statistics.median(decode)}
+    return {
+        "prompt_s": statistics.median(prompt),
+        "decode_s": statistics.median(decode),
+        "peaks": engine.peaks(),
+    }
 
 
 def read_files(model: str) -> None:
