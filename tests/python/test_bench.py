@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from phi3.bench import command, plot, table
+from phi3.bench import command, measure, plot, table
 from phi3.bench.bounds import Cost, Machine, decode_bound, operand_of, prefill_bound
 from phi3.bench.engines import PEERS, check_importable
 from phi3.bench.plan import Run, make_plan
@@ -38,7 +38,7 @@ PHI35 = {  # Phi-3.5-mini in Q4_0: 18 bytes for 32 weights, float32 norms
 
 def run(*arguments, **kwargs):
     return subprocess.run(
-        [sys.executable, "-m", "phi3", "bench", *map(str, arguments)],
+        [sys.executable, "-m", "phi3", "bench", "--pause", "0", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=240,
@@ -403,6 +403,17 @@ def children(pid: int) -> list[str]:
     return listing.stdout.split()
 
 
+def test_every_engine_begins_after_the_pause(monkeypatch):
+    pauses = []
+    answers = [{"loaded": {}}, {"done": {}}]
+    monkeypatch.setattr(measure.time, "sleep", pauses.append)
+    monkeypatch.setattr(measure, "messages", lambda *settings: iter(answers))
+    engines = [measure.Engine(name, "model.gguf") for name in ("phi3", "llama.cpp")]
+    settings = {"runs": [], "measures": [], "rounds": 2, "threads": 1, "launcher": []}
+    measure.Bench(engines, **settings, pause=3).run(lambda done: None)
+    assert pauses == [3] * 4
+
+
 def test_ctrl_c_ends_the_engine_too(model):
     process = subprocess.Popen(
         [
@@ -415,6 +426,8 @@ def test_ctrl_c_ends_the_engine_too(model):
             "1500",
             "--repeat",
             "1000",
+            "--pause",
+            "0",
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -36,6 +36,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--batch", type=number(1), default=1, metavar="N", help="so many together too"
     )
     work.add_argument("--repeat", type=number(1), default=3, metavar="N", help="rounds")
+    work.add_argument(
+        "--pause", type=number(0), default=4, metavar="N", help="seconds before every engine"
+    )
     peers = parser.add_argument_group("whom to compare with")
     peers.add_argument(
         "--compare",
@@ -90,6 +93,7 @@ def make_bench(options: argparse.Namespace) -> Bench:
         measures=measures,
         rounds=options.repeat,
         threads=options.threads or _phi3.default_threads(),
+        pause=options.pause,
         launcher=shlex.split(options.launcher),
         packed_dir=options.packed_dir,
     )

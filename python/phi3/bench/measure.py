@@ -1,9 +1,14 @@
-"""Rounds: every engine in turn, each time in a new process, A B A B."""
+"""Rounds: every engine in turn, each time in a new process, A B A B.
+
+Each begins after a pause: memory that a process has just left is quick to be had, until a virtual
+machine has given it back to its host, and no engine shall load into what another has left.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,6 +44,7 @@ class Bench:
     rounds: int
     threads: int
     launcher: list[str]  # goes before the commands of all engines
+    pause: float = 0  # seconds before each process
     packed_dir: str | None = None  # phi3 loads once more with its packed weights from here
 
     @property
@@ -75,6 +81,7 @@ class Bench:
             "runs": [run.as_dict() for run in runs],
             "options": engine.options | options,
         }
+        time.sleep(self.pause)
         command = [*self.launcher, engine.python, str(RUN_ENGINE), engine.name]
         return messages(engine.name, command, settings)
 
