@@ -12,7 +12,11 @@
 #include "base/bytes.h"
 #include "base/error.h"
 
-enum { HUGE_PAGE = 2 << 20, MAX_SLOW_PAGES = 2 /* one after the other */ };
+enum {
+    HUGE_PAGE = 2 << 20,
+    SMALL_PAGE = 4096,
+    TRIAL_DISTANCE = 128 << 20 /* from one trial to the next */
+};
 
 phi3_status phi3_packed_map(size_t size, phi3_packed *packed, phi3_error *error)
 {
@@ -38,26 +42,36 @@ static double seconds_of_thread(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-/*
- * A huge page takes 0.1 ms where the system has them at hand; its 512 small ones take 0.6 ms together.
- * But it may take 2 ms and more: when the kernel must move others out of the way, or when a virtual
- * machine had given its memory back. So the first huge page of a matrix is timed, and after two slow
- * ones the rest of the memory comes in small ones. For 2 GB, on 2 threads: 0.07 s if all is well, 0.35
- * in small pages, 2.3 in slow ones.
- */
-void phi3_packed_touch(const phi3_packed *packed, size_t offset, size_t size, int *n_slow_pages)
+/* Seconds to touch the first `size` bytes at a huge page's place, with pages of the kind of `advice`. */
+static double try_pages(uint8_t *place, size_t size, int advice)
 {
-    const double slow = 0.6e-3;
-    size_t at = (offset + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
-    if (*n_slow_pages == MAX_SLOW_PAGES || at + HUGE_PAGE > offset + size)
-        return;
-    uint8_t *page = (uint8_t *)(uintptr_t)packed->data + at;
+    madvise(place, HUGE_PAGE, advice);
     double start = seconds_of_thread();
-    *(volatile uint8_t *)page = 0;
-    *n_slow_pages = seconds_of_thread() - start > slow ? *n_slow_pages + 1 : 0;
-    if (*n_slow_pages == MAX_SLOW_PAGES)
-        madvise(page, (size_t)((uint8_t *)packed->mapping + packed->mapping_size - page),
-                MADV_NOHUGEPAGE);
+    for (size_t i = 0; i < size; i += SMALL_PAGE)
+        *(volatile uint8_t *)(place + i) = 0;
+    return seconds_of_thread() - start;
+}
+
+/*
+ * A huge page takes 0.1 to 0.2 ms, and its 512 small ones 0.7. But where the kernel must move others
+ * out of the way, or a virtual machine has given that memory back to its host, it takes 2 to 4 ms; of
+ * small pages there may be some left that do not, or there may be none. So both are tried again and
+ * again. For 2 GB, on 2 threads: 0.2 s if all is well, 0.4 in small pages, 2.2 if all has to come from
+ * the host (2.7 in small pages).
+ */
+void phi3_packed_touch(const phi3_packed *packed, size_t offset, size_t size, size_t *next_trial)
+{
+    size_t at = (offset + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+    if (offset < *next_trial || at + 2 * HUGE_PAGE > offset + size)
+        return;
+    *next_trial = offset + TRIAL_DISTANCE;
+    uint8_t *place = (uint8_t *)(uintptr_t)packed->data + at;
+    double huge = try_pages(place, HUGE_PAGE, MADV_HUGEPAGE);
+    place += HUGE_PAGE;
+    double small = try_pages(place, HUGE_PAGE / 8, MADV_NOHUGEPAGE) * 8;
+    place += HUGE_PAGE;
+    madvise(place, (size_t)((uint8_t *)packed->mapping + packed->mapping_size - place),
+            huge <= small ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
 }
 
 void phi3_packed_free(phi3_packed *packed)

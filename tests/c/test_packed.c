@@ -59,6 +59,34 @@ static void test_memory_without_a_directory(void **state)
     assert_int_equal(count_files(test_directory, name), 1); /* the model */
 }
 
+/* Pages are tried at the start and again further on, where a matrix has room for that; none are lost. */
+static void test_pages_are_tried_where_matrices_go(void **state)
+{
+    (void)state;
+    enum { MATRIX = 8 << 20, SMALL = 3 << 20, N_MATRICES = 20 };
+    const size_t size = (size_t)N_MATRICES * MATRIX;
+    phi3_packed packed = {0};
+    phi3_error error;
+    assert_int_equal(phi3_packed_map(size, &packed, &error), PHI3_OK);
+    size_t next_trial = 0, n_trials = 0;
+    phi3_packed_touch(&packed, 0, SMALL, &next_trial);
+    assert_int_equal(next_trial, 0);
+    for (size_t i = 0; i < N_MATRICES; i++) {
+        size_t before = next_trial;
+        phi3_packed_touch(&packed, i * MATRIX, MATRIX, &next_trial);
+        n_trials += next_trial > before;
+    }
+    assert_int_equal(n_trials, 2);
+    uint8_t *memory = (uint8_t *)(uintptr_t)packed.data;
+    for (size_t i = 0; i < size; i += MATRIX / 16) {
+        assert_int_equal(memory[i], 0);
+        memory[i] = 1;
+    }
+    memory[size - 1] = 1;
+    phi3_packed_free(&packed);
+    assert_null(packed.data);
+}
+
 /* The rows of llama's q and k are in order when they are packed, and their parts are as before. */
 static void test_rows_are_packed_in_order(void **state)
 {
@@ -362,6 +390,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         FILE_TEST(test_memory_without_a_directory),
+        cmocka_unit_test(test_pages_are_tried_where_matrices_go),
         FILE_TEST(test_rows_are_packed_in_order),
         FILE_TEST(test_nothing_to_pack),
         FILE_TEST(test_bad_scales_are_refused),

@@ -156,10 +156,23 @@ typedef struct group_header {
     uint8_t bytes[MOST_HEADER_BYTES] __attribute__((aligned(64)));
 } group_header;
 
-INLINE void load_header(const phi3_packed_format f, const uint8_t *group, group_header *header)
+INLINE void load_header(const phi3_packed_format f, const uint8_t *group, bool fetch,
+                        group_header *header)
 {
+    if (fetch)
+        prefetch(group + AHEAD, phi3_packed_header_bytes(&f), true);
     memcpy(header->bytes, group, phi3_packed_header_bytes(&f));
     NO_LOAD_EARLIER();
+}
+
+/* The codes of block b, which are read next. */
+INLINE const uint8_t *next_codes(const phi3_packed_format f, const uint8_t *group, size_t b,
+                                 bool fetch)
+{
+    const uint8_t *codes = phi3_packed_codes(&f, group, b);
+    if (fetch)
+        prefetch(codes + AHEAD, phi3_packed_code_bytes(&f), true);
+    return codes;
 }
 
 INLINE void multiply_one(const phi3_packed_format f, const uint8_t *panel, size_t n_groups,
@@ -169,13 +182,9 @@ INLINE void multiply_one(const phi3_packed_format f, const uint8_t *panel, size_
     floats sum[PANEL_VECTORS] = {{0}};
     for (size_t g = 0; g < n_groups; g++) {
         group_header header;
-        load_header(f, panel, &header);
-        if (fetch)
-            prefetch(panel + AHEAD, phi3_packed_header_bytes(&f), true);
+        load_header(f, panel, fetch, &header);
         for (size_t b = 0; b < f.group_blocks; b++, x++) {
-            const uint8_t *codes = phi3_packed_codes(&f, panel, b);
-            if (fetch)
-                prefetch(codes + AHEAD, phi3_packed_code_bytes(&f), true);
+            const uint8_t *codes = next_codes(f, panel, b, fetch);
 #pragma GCC unroll 4
             for (int v = 0; v < PANEL_VECTORS; v += WIDTH) {
                 block w;
@@ -196,13 +205,9 @@ INLINE void multiply_many(const phi3_packed_format f, const uint8_t *panel, size
     memset(sums, 0, n_rows * PHI3_PANEL_ROWS * sizeof *sums);
     for (size_t g = 0; g < n_groups; g++) {
         group_header header;
-        load_header(f, panel, &header);
-        if (fetch)
-            prefetch(panel + AHEAD, phi3_packed_header_bytes(&f), true);
+        load_header(f, panel, fetch, &header);
         for (size_t b = 0; b < f.group_blocks; b++, x += n_rows) {
-            const uint8_t *codes = phi3_packed_codes(&f, panel, b);
-            if (fetch)
-                prefetch(codes + AHEAD, phi3_packed_code_bytes(&f), true);
+            const uint8_t *codes = next_codes(f, panel, b, fetch);
             for (int v = 0; v < PANEL_VECTORS; v += WIDTH) {
                 block w;
                 load_block(f, header.bytes, codes, b, v, &w);

@@ -12,18 +12,15 @@
 #include "kv_panels.h"
 #include "panel_product.h"
 
-/* A run, and the run that will be read next (or NULL). */
+/*
+ * A run, and the run that will be read next (or NULL). That is fetched into L2: with the runs of keys
+ * and of values that are being read, it is 48 KB of float16, more than L1 has on many CPUs. Zen 4 reads
+ * 29 GB/s of 31 that way, 20 by way of L1; an Emerald Rapids 28 and 24.
+ */
 typedef struct stream {
     const char *run, *next;
     size_t head_dim, row_bytes;
 } stream;
-
-/*
- * What is read a run later is fetched into L2: with the runs of keys and of values that are being read,
- * it is 48 KB of float16, more than L1 has on many CPUs. Zen 4 reads 29 GB/s of 31 that way, 20 by way
- * of L1; an Emerald Rapids 28 and 24.
- */
-enum { TO_FIRST_LEVEL = false };
 
 /* ---- Keys ------------------------------------------------------------------------------------ */
 
@@ -39,7 +36,7 @@ INLINE void score_blocks(phi3_dtype dtype, bool pairs, size_t n_blocks, const st
     const char *next = s->next ? s->next + j * s->row_bytes : NULL;
     for (size_t i = 0; i < s->head_dim; i += step) {
         if (next) /* the same amount, in the order of its bytes */
-            prefetch(next + i / step * step_bytes, step_bytes, TO_FIRST_LEVEL);
+            prefetch(next + i / step * step_bytes, step_bytes, false);
         floats number = splat(query[i / step]);
 #pragma GCC unroll 16
         for (size_t v = 0; v < n_blocks * BLOCK_VECTORS; v++) {
@@ -103,7 +100,7 @@ INLINE void sum_values(phi3_dtype dtype, bool pairs, bool whole, size_t n_vector
         sum[v] = load(out + i + v * LANES);
     for (; j + step <= count; j += step) {
         if (s->next && i == 0)
-            prefetch(s->next + j * s->row_bytes, step * s->row_bytes, TO_FIRST_LEVEL);
+            prefetch(s->next + j * s->row_bytes, step * s->row_bytes, false);
         add_values(dtype, pairs, whole, false, n_vectors, s, j, i, weights[j / step], sum);
     }
     if (j < count)
