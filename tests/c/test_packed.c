@@ -63,15 +63,15 @@ static void test_memory_without_a_directory(void **state)
 static void test_pages_are_tried_where_matrices_go(void **state)
 {
     (void)state;
-    enum { MATRIX = 8 << 20, SMALL = 3 << 20, N_MATRICES = 20 };
-    const size_t size = (size_t)N_MATRICES * MATRIX;
+    enum { MATRIX = 8 << 20, SMALL = 3 << 20, COUNT = 20 };
+    const size_t size = (size_t)COUNT * MATRIX;
     phi3_packed packed = {0};
     phi3_error error;
     assert_int_equal(phi3_packed_map(size, &packed, &error), PHI3_OK);
     size_t next_trial = 0, n_trials = 0;
     phi3_packed_touch(&packed, 0, SMALL, &next_trial);
     assert_int_equal(next_trial, 0);
-    for (size_t i = 0; i < N_MATRICES; i++) {
+    for (size_t i = 0; i < COUNT; i++) {
         size_t before = next_trial;
         phi3_packed_touch(&packed, i * MATRIX, MATRIX, &next_trial);
         n_trials += next_trial > before;
