@@ -26,7 +26,7 @@ enum {
 typedef struct target {
     uint8_t *memory;
     const phi3_packed *whole; /* the memory of all of them; NULL: it is the room for one */
-    size_t next_trial;        /* see phi3_packed_touch */
+    size_t next_trial;        /* see phi3_packed_choose_pages */
     phi3_packed_file *file;   /* NULL: memory is all of them */
     uint64_t checksum;        /* of what went into the file */
 } target;
@@ -67,7 +67,7 @@ static phi3_status pack_matrix(const phi3_packing *packing, const phi3_packed_ma
     uint8_t *packed = to->file ? to->memory : to->memory + matrix->offset;
     PHI3_TRY(phi3_weights_prepare(matrix->parts, packing->n_threads, error));
     if (!to->file)
-        phi3_packed_touch(to->whole, matrix->offset, matrix->size, &to->next_trial);
+        phi3_packed_choose_pages(to->whole, matrix->offset, matrix->size, &to->next_trial);
     bool finite = matrix->backend->matrix_pack(matrix->parts->part, matrix->parts->count,
                                                matrix->compute, packing->n_threads, packed);
     if (!finite)

@@ -15,6 +15,7 @@
 enum {
     HUGE_PAGE = 2 << 20,
     SMALL_PAGE = 4096,
+    TRIED_PART = 8,            /* of a huge page's place: one in so many small pages */
     TRIAL_DISTANCE = 128 << 20 /* from one trial to the next */
 };
 
@@ -59,7 +60,8 @@ static double try_pages(uint8_t *place, size_t size, int advice)
  * again. For 2 GB, on 2 threads: 0.2 s if all is well, 0.4 in small pages, 2.2 if all has to come from
  * the host (2.7 in small pages).
  */
-void phi3_packed_touch(const phi3_packed *packed, size_t offset, size_t size, size_t *next_trial)
+void phi3_packed_choose_pages(const phi3_packed *packed, size_t offset, size_t size,
+                              size_t *next_trial)
 {
     size_t at = (offset + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
     if (offset < *next_trial || at + 2 * HUGE_PAGE > offset + size)
@@ -68,7 +70,7 @@ void phi3_packed_touch(const phi3_packed *packed, size_t offset, size_t size, si
     uint8_t *place = (uint8_t *)(uintptr_t)packed->data + at;
     double huge = try_pages(place, HUGE_PAGE, MADV_HUGEPAGE);
     place += HUGE_PAGE;
-    double small = try_pages(place, HUGE_PAGE / 8, MADV_NOHUGEPAGE) * 8;
+    double small = try_pages(place, HUGE_PAGE / TRIED_PART, MADV_NOHUGEPAGE) * TRIED_PART;
     place += HUGE_PAGE;
     madvise(place, (size_t)((uint8_t *)packed->mapping + packed->mapping_size - place),
             huge <= small ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);

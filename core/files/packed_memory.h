@@ -18,7 +18,8 @@ phi3_status phi3_packed_map(size_t size, phi3_packed *packed, phi3_error *error)
  * Before a matrix is packed to [offset, offset + size): tries huge pages and small ones there, and asks
  * for those that are quicker from there on. *next_trial, of one mapping, is 0 at the first call.
  */
-void phi3_packed_touch(const phi3_packed *packed, size_t offset, size_t size, size_t *next_trial);
+void phi3_packed_choose_pages(const phi3_packed *packed, size_t offset, size_t size,
+                              size_t *next_trial);
 
 void phi3_packed_free(phi3_packed *packed);
 

@@ -69,11 +69,11 @@ static void test_pages_are_tried_where_matrices_go(void **state)
     phi3_error error;
     assert_int_equal(phi3_packed_map(size, &packed, &error), PHI3_OK);
     size_t next_trial = 0, n_trials = 0;
-    phi3_packed_touch(&packed, 0, SMALL, &next_trial);
+    phi3_packed_choose_pages(&packed, 0, SMALL, &next_trial);
     assert_int_equal(next_trial, 0);
     for (size_t i = 0; i < COUNT; i++) {
         size_t before = next_trial;
-        phi3_packed_touch(&packed, i * MATRIX, MATRIX, &next_trial);
+        phi3_packed_choose_pages(&packed, i * MATRIX, MATRIX, &next_trial);
         n_trials += next_trial > before;
     }
     assert_int_equal(n_trials, 2);
