@@ -12,15 +12,21 @@ enum {
     X_TILE = VECTOR_BYTES == 64 ? 4 : 2 /* as many sums as there are registers for */
 };
 
-/* With one row of x: as many rows of w at a time, and how many rows ahead the caches are filled with w of
- * 16 bits, beyond what the CPU does by itself. With bfloat16 Zen 4 reads 31 and 43 GB/s of 33 and 55 by
- * eight rows, 29 and 36 by four. An Emerald Rapids reads 21 GB/s without fetching and 26 with it, but
- * float32 slower; Zen 5 was slower with it. */
+/* With one row of x: as many rows of w at a time. Then how far ahead of its use w is fetched: whole
+ * tiles, and bytes of every row; behind a row's end comes the next tile's.
+ * Zen 4 reads mapped bfloat16 at 52 to 56 GB/s of 51 with it (rows of 3072 and 8192), 45 and 49 by
+ * itself, 42 when it comes into the first level; with 8 rows of x 26 and 23. An Emerald Rapids reads
+ * 26 with it, 21 without, but float32 slower. */
 #if defined(__AMX_TILE__)
-enum { LONE_TILE = W_TILE, AHEAD_ROWS = 2 * W_TILE };
+enum { LONE_TILE = W_TILE, AHEAD_TILES = 2, AHEAD_BYTES = 0, FIRST_LEVEL = true };
 #else
-enum { LONE_TILE = 8, AHEAD_ROWS = 0 };
+enum { LONE_TILE = 8, AHEAD_TILES = 0, AHEAD_BYTES = 2048, FIRST_LEVEL = false };
 #endif
+
+INLINE bool fetches(phi3_dtype dtype)
+{
+    return !FIRST_LEVEL || dtype != PHI3_F32;
+}
 
 typedef struct strip {
     phi3_dtype dtype;
@@ -49,9 +55,19 @@ INLINE void add_units(const strip *s, size_t n_w, const char *x, size_t x_bytes,
     }
 }
 
-/* One tile, which may fetch another strip; the dtypes, n_w and n_x are known to the compiler. */
+/* The units from `column` on of each row of a tile that comes later. */
+INLINE void fetch_units(const strip *s, size_t n_w, size_t column)
+{
+    size_t at = column * element_bytes(s->dtype) + AHEAD_BYTES;
+    if (at >= s->w_bytes)
+        at += (n_w - 1) * s->w_bytes;
+    for (size_t o = 0; o < n_w; o++)
+        prefetch(s->w + (AHEAD_TILES * n_w + o) * s->w_bytes + at, 1, FIRST_LEVEL);
+}
+
+/* One tile, which may fetch another; the dtypes, n_w and n_x are known to the compiler. */
 INLINE void multiply_tile(const strip *s, size_t n_w, const char *x, size_t x_bytes, size_t n_x,
-                          bool fetches, float *y)
+                          bool fetch, float *y)
 {
     floats sum[X_TILE][LONE_TILE];
     for (size_t r = 0; r < n_x; r++)
@@ -59,8 +75,8 @@ INLINE void multiply_tile(const strip *s, size_t n_w, const char *x, size_t x_by
             sum[r][o] = (floats){0};
     size_t i = 0, step = columns_of_vector(s->x_dtype == PHI3_BF16);
     for (; i + step <= s->n_columns; i += step) {
-        for (size_t o = 0; fetches && o < n_w; o++)
-            prefetch(s->w + (AHEAD_ROWS + o) * s->w_bytes + i * element_bytes(s->dtype), 1, true);
+        if (fetch)
+            fetch_units(s, n_w, i);
         add_units(s, n_w, x, x_bytes, n_x, i, step, sum);
     }
     if (i < s->n_columns)
@@ -75,12 +91,12 @@ INLINE void multiply_strip(const strip *s, size_t n_w, const phi3_float_rows *x)
 {
     size_t x_bytes = x->stride * element_bytes(s->x_dtype), r = 0;
     const char *rows = x->data;
-    const bool fetches = AHEAD_ROWS && s->dtype != PHI3_F32;
+    const bool fetch = fetches(s->dtype);
     for (; r + X_TILE <= x->n_rows; r += X_TILE)
-        multiply_tile(s, n_w, rows + r * x_bytes, x_bytes, X_TILE, fetches && r == 0,
+        multiply_tile(s, n_w, rows + r * x_bytes, x_bytes, X_TILE, fetch && r == 0,
                       s->y + r * s->y_stride);
     for (; r < x->n_rows; r++)
-        multiply_tile(s, n_w, rows + r * x_bytes, x_bytes, 1, fetches && r == 0,
+        multiply_tile(s, n_w, rows + r * x_bytes, x_bytes, 1, fetch && r == 0,
                       s->y + r * s->y_stride);
 }
 

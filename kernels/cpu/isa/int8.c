@@ -131,60 +131,66 @@ INLINE void add_product(const phi3_packed_format f, const block *w, const phi3_i
 
 /* ---- A panel --------------------------------------------------------------------------------- */
 
-/* How far ahead weights are fetched, in bytes. */
-enum { AHEAD = 4096, MOST_HEADER_BYTES = PHI3_PANEL_ROWS * (4 + 8 * 2) };
+enum { MOST_HEADER_BYTES = PHI3_PANEL_ROWS * (4 + 8 * 2) };
 
 /*
- * Where a block is read faster than it is multiplied, the CPU's own prefetching does best by itself:
- * on Zen 4 one row with Q4_0 reads 48 GB/s of the 53 that memory gives, and 35 to 42 if every line is
- * asked for as well; with 8 rows, 17 against 22. It wants lines in the order of their addresses (else
- * Q8_0 reads 34 GB/s), with which narrower vectors cannot serve it. On an Emerald Rapids, fetching
- * 4096 bytes ahead made 31 GB/s of 24.
+ * Where weights are fetched to, and how many bytes ahead. On Zen 4, into the second level: with one
+ * row that leaves what the CPU fetches by itself as good as it is (54 GB/s with Q4_0, 52 with Q8_0, of
+ * the 53 that memory gives), which into the first level, or from further ahead, spoils (45, 38). That
+ * way of its own needs lines in the order of their addresses, with which narrower vectors cannot
+ * serve it. Where a block takes longer to multiply than to read, further ahead is better: with 4
+ * rows Q4_0 reads 42 GB/s, 33 without, with 8 rows Q8_0 45 and 30. On an Emerald Rapids, 4096 bytes
+ * ahead into the first level made 31 GB/s of 24.
  */
-INLINE bool fetches(const phi3_packed_format f, size_t n_rows)
-{
 #if defined(__AVX512F__) && !defined(__AMX_TILE__)
-    return n_rows > f.low_bits + f.high_bits;
-#else
-    (void)f, (void)n_rows;
-    return true;
-#endif
+enum { FIRST_LEVEL = false };
+
+INLINE size_t fetched_ahead(const phi3_packed_format f, size_t n_rows)
+{
+    return 2 * n_rows <= f.low_bits + f.high_bits ? 512 : 8192;
 }
+#else
+enum { FIRST_LEVEL = true };
+
+INLINE size_t fetched_ahead(const phi3_packed_format f, size_t n_rows)
+{
+    (void)f, (void)n_rows;
+    return 4096;
+}
+#endif
 
 /* A group's header, read as a whole before its codes. */
 typedef struct group_header {
     uint8_t bytes[MOST_HEADER_BYTES] __attribute__((aligned(64)));
 } group_header;
 
-INLINE void load_header(const phi3_packed_format f, const uint8_t *group, bool fetch,
+INLINE void load_header(const phi3_packed_format f, const uint8_t *group, size_t ahead,
                         group_header *header)
 {
-    if (fetch)
-        prefetch(group + AHEAD, phi3_packed_header_bytes(&f), true);
+    prefetch(group + ahead, phi3_packed_header_bytes(&f), FIRST_LEVEL);
     memcpy(header->bytes, group, phi3_packed_header_bytes(&f));
     NO_LOAD_EARLIER();
 }
 
 /* The codes of block b, which are read next. */
 INLINE const uint8_t *next_codes(const phi3_packed_format f, const uint8_t *group, size_t b,
-                                 bool fetch)
+                                 size_t ahead)
 {
     const uint8_t *codes = phi3_packed_codes(&f, group, b);
-    if (fetch)
-        prefetch(codes + AHEAD, phi3_packed_code_bytes(&f), true);
+    prefetch(codes + ahead, phi3_packed_code_bytes(&f), FIRST_LEVEL);
     return codes;
 }
 
 INLINE void multiply_one(const phi3_packed_format f, const uint8_t *panel, size_t n_groups,
                          const phi3_int8_block *x, float *sums)
 {
-    const bool fetch = fetches(f, 1);
+    const size_t ahead = fetched_ahead(f, 1);
     floats sum[PANEL_VECTORS] = {{0}};
     for (size_t g = 0; g < n_groups; g++) {
         group_header header;
-        load_header(f, panel, fetch, &header);
+        load_header(f, panel, ahead, &header);
         for (size_t b = 0; b < f.group_blocks; b++, x++) {
-            const uint8_t *codes = next_codes(f, panel, b, fetch);
+            const uint8_t *codes = next_codes(f, panel, b, ahead);
 #pragma GCC unroll 4
             for (int v = 0; v < PANEL_VECTORS; v += WIDTH) {
                 block w;
@@ -201,13 +207,13 @@ INLINE void multiply_one(const phi3_packed_format f, const uint8_t *panel, size_
 INLINE void multiply_many(const phi3_packed_format f, const uint8_t *panel, size_t n_groups,
                           const phi3_int8_block *x, size_t n_rows, float *sums)
 {
-    const bool fetch = fetches(f, n_rows);
+    const size_t ahead = fetched_ahead(f, n_rows);
     memset(sums, 0, n_rows * PHI3_PANEL_ROWS * sizeof *sums);
     for (size_t g = 0; g < n_groups; g++) {
         group_header header;
-        load_header(f, panel, fetch, &header);
+        load_header(f, panel, ahead, &header);
         for (size_t b = 0; b < f.group_blocks; b++, x += n_rows) {
-            const uint8_t *codes = next_codes(f, panel, b, fetch);
+            const uint8_t *codes = next_codes(f, panel, b, ahead);
             for (int v = 0; v < PANEL_VECTORS; v += WIDTH) {
                 block w;
                 load_block(f, header.bytes, codes, b, v, &w);
