@@ -10,7 +10,7 @@
 #include "phi3.h"
 
 enum {
-    PHI3_CHUNK_ROWS = 256, /* rows that go through the layers together: enough to use every weight
+    PHI3_CHUNK_ROWS = 512, /* rows that go through the layers together: enough to use every weight
                               well, few enough that an interrupt is answered soon */
     PHI3_LOGIT_ROWS = 32   /* rows that go through the head together */
 };

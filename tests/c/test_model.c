@@ -58,7 +58,7 @@ static void test_pieces_equal_the_whole(void **state)
 static void test_ragged_batch_equals_single_sequences(void **state)
 {
     (void)state;
-    const size_t past[] = {0, 30, 0, 68, 128}, count[] = {5, 1, 300, 4, 33};
+    const size_t past[] = {0, 30, 0, 68, 128}, count[] = {5, 1, 500, 4, 33}; /* in two chunks */
     static float batch[5 * 2][TINY_VOCAB];
     phi3_span spans[5];
     size_t n_logits = 0;
@@ -201,7 +201,7 @@ static void test_interrupts_leave_the_cache_usable(void **state)
     interrupt_everywhere(0, 5);
     interrupt_everywhere(40, 5);
     interrupt_everywhere(TINY_ORIGINAL - 2, 4); /* in the middle of a recompute */
-    interrupt_everywhere(0, 300);               /* between chunks */
+    interrupt_everywhere(0, 600);               /* between chunks */
 }
 
 static void test_interrupted_recompute_then_shorter(void **state)
