@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import platform
 import sys
 from dataclasses import dataclass
@@ -25,12 +26,17 @@ def info() -> dict[str, Any]:
 
 
 def cpu_name() -> str:
-    """What the processor calls itself."""
+    """What the processor calls itself, and the family and model that tell its generation."""
+    fields: dict[str, str] = {}
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
-        for line in file:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+        for line in itertools.takewhile(str.strip, file):  # the first of them
+            name, _, value = line.partition(":")
+            fields[name.strip()] = value.strip()
+    if "model name" not in fields:
+        return platform.processor() or platform.machine()
+    if "cpu family" not in fields:
+        return fields["model name"]
+    return "{model name} (family {cpu family}, model {model})".format_map(fields)
 
 
 def device_name(device: str) -> str:

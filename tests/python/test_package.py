@@ -1,6 +1,7 @@
 """The installed package: what importing it costs, what it holds, how it was built."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +124,16 @@ def test_info_tells_what_runs_here():
     assert backends["cpu"]["available"] and backends["reference"]["available"]
     assert all(backend["detail"] for backend in info["backends"])
     assert info["n_threads"] >= 1
+
+
+@pytest.mark.skipif(not shutil.which("lscpu"), reason="lscpu is not there")
+def test_info_tells_the_generation_of_the_cpu():
+    """Two generations may bear the same name."""
+    fields = dict(
+        re.findall(r"^\s*(.+?):\s+(.+)$", subprocess.check_output(["lscpu"], text=True), re.M)
+    )
+    for name in {"Model name", "CPU family", "Model"} & fields.keys():
+        assert re.search(rf"\b{re.escape(fields[name])}", phi3.info()["cpu"])
 
 
 def test_two_interpreters_do_not_share_a_module():
