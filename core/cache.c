@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "devices/device_memory.h"
 #include "model.h"
 
 /* ---- Who uses it ------------------------------------------------------------------------------ */
@@ -29,67 +28,6 @@ void phi3_cache_release(phi3_cache *cache)
 
 /* ---- Pages ------------------------------------------------------------------------------------ */
 
-static void page_free(const phi3_model *model, phi3_page *page)
-{
-    for (size_t i = 0; i < model->n_segments; i++)
-        if (page->memory[i] != NULL)
-            model->segments[i].backend->release(page->memory[i]);
-    free(page);
-}
-
-static phi3_status page_create(const phi3_model *model, phi3_page **page, phi3_error *error)
-{
-    phi3_page *made = calloc(1, sizeof *made + model->n_segments * sizeof made->memory[0]);
-    if (made == NULL)
-        return phi3_fail_memory(error, "a cache page");
-    for (size_t i = 0; i < model->n_segments; i++) {
-        const phi3_segment *segment = &model->segments[i];
-        if (segment->n_layers == 0)
-            continue;
-        made->memory[i] = segment->backend->allocate(phi3_kv_page_bytes(&segment->kv));
-        if (made->memory[i] == NULL) {
-            page_free(model, made);
-            return phi3_fail_backend_memory(segment->backend, "a cache page", error);
-        }
-    }
-    atomic_init(&made->references, 1);
-    *page = made;
-    return PHI3_OK;
-}
-
-static void page_release(const phi3_cache *cache, phi3_page *page)
-{
-    if (atomic_fetch_sub_explicit(&page->references, 1, memory_order_acq_rel) == 1)
-        page_free(cache->model, page);
-}
-
-/* Copies a segment's part of a page through host memory: backends have no copy of their own for
- * something so rare. */
-static phi3_status part_copy(const phi3_segment *segment, void *to, const void *from,
-                             phi3_error *error)
-{
-    size_t size = phi3_kv_page_bytes(&segment->kv);
-    void *bytes = malloc(size);
-    if (bytes == NULL)
-        return phi3_fail_memory(error, "the copy of a cache page");
-    phi3_status status = segment->backend->download(bytes, from, size);
-    if (status == PHI3_OK)
-        status = segment->backend->upload(to, bytes, size);
-    free(bytes);
-    if (status != PHI3_OK)
-        return phi3_fail(error, status, "the copy of a cache page failed");
-    return PHI3_OK;
-}
-
-static phi3_status page_copy(const phi3_model *model, phi3_page *to, const phi3_page *from,
-                             phi3_error *error)
-{
-    for (size_t i = 0; i < model->n_segments; i++)
-        if (from->memory[i] != NULL)
-            PHI3_TRY(part_copy(&model->segments[i], to->memory[i], from->memory[i], error));
-    return PHI3_OK;
-}
-
 static void put_page(phi3_cache *cache, size_t index, phi3_page *page)
 {
     cache->pages[index] = page;
@@ -104,14 +42,14 @@ static phi3_status page_make_private(phi3_cache *cache, size_t index, bool keep,
     if (atomic_load_explicit(&shared->references, memory_order_acquire) == 1)
         return PHI3_OK;
     phi3_page *page;
-    PHI3_TRY(page_create(cache->model, &page, error));
-    phi3_status status = keep ? page_copy(cache->model, page, shared, error) : PHI3_OK;
+    PHI3_TRY(phi3_page_acquire(cache->model, &page, error));
+    phi3_status status = keep ? phi3_page_copy(cache->model, page, shared, error) : PHI3_OK;
     if (status != PHI3_OK) {
-        page_release(cache, page);
+        phi3_page_release(cache->model, page);
         return status;
     }
     put_page(cache, index, page);
-    page_release(cache, shared);
+    phi3_page_release(cache->model, shared);
     return PHI3_OK;
 }
 
@@ -159,7 +97,7 @@ phi3_status phi3_cache_reserve(phi3_cache *cache, size_t count, phi3_error *erro
     }
     while (cache->n_pages < n_pages) {
         phi3_page *page;
-        phi3_status status = page_create(cache->model, &page, error);
+        phi3_status status = phi3_page_acquire(cache->model, &page, error);
         if (status != PHI3_OK) {
             phi3_cache_cut(cache, cache->length);
             return status;
@@ -177,7 +115,7 @@ void phi3_cache_cut(phi3_cache *cache, size_t length)
     if (cache->length < cache->n_computed)
         cache->n_computed = cache->length;
     while (cache->n_pages > pages_for(cache->length))
-        page_release(cache, cache->pages[--cache->n_pages]);
+        phi3_page_release(cache->model, cache->pages[--cache->n_pages]);
 }
 
 /* ---- The public calls ------------------------------------------------------------------------- */

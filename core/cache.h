@@ -1,20 +1,11 @@
-/* cache.h - the inside of a KV cache: pages, ids, and who uses it now. */
+/* cache.h - the inside of a KV cache: ids, pages, and who uses it now. */
 #ifndef PHI3_INTERNAL_CACHE_H
 #define PHI3_INTERNAL_CACHE_H
 
 #include <stdatomic.h>
 
-#include "kernels/backend.h"
-#include "phi3.h"
+#include "page.h"
 #include "rope.h"
-
-/* A page of keys and values, shared by forks until one of them writes. */
-typedef struct phi3_page {
-    atomic_size_t references;
-    void *memory
-        []; /* [n_segments] of the model, each phi3_kv_page_bytes of its backend's memory; NULL
-                       for a segment without layers */
-} phi3_page;
 
 /*
  * `ids` is what the sequence is; the pages hold keys and values of its first n_computed tokens. The

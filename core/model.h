@@ -9,6 +9,7 @@
 #include "files/quantization.h"
 #include "files/weights.h"
 #include "kernels/backend.h"
+#include "page.h"
 #include "rope.h"
 #include "workspace.h"
 
@@ -43,7 +44,9 @@ struct phi3_model {
     phi3_matrix *lm_head;   /* [vocab][hidden]; the embedding itself when they are tied and on one
                                backend */
 
-    phi3_workspace_pool *workspaces; /* the one thing behind a const model that changes */
+    /* What changes behind a const model. */
+    phi3_workspace_pool *workspaces;
+    phi3_page_pool *pages;
 };
 
 /* The segment with the head. */

@@ -215,6 +215,7 @@ static phi3_status load(phi3_model *model, const char *path, const phi3_model_op
     model->n_threads = options->n_threads > 0 ? options->n_threads : phi3_default_threads();
 
     PHI3_TRY(phi3_workspace_pool_create(&model->workspaces, error));
+    PHI3_TRY(phi3_page_pool_create(&model->pages, error));
     PHI3_TRY(phi3_weights_open(path, &model->config, &model->weights, error));
     model->has_files = true;
     model->path = realpath(path, NULL);
@@ -294,6 +295,7 @@ void phi3_model_free(phi3_model *model)
     if (model == NULL)
         return;
     phi3_workspace_pool_free(model, model->workspaces);
+    phi3_page_pool_free(model, model->pages);
     if (model->n_segments > 0)
         free_weights(model);
     free(model->layers);

@@ -403,7 +403,8 @@ PHI3_API phi3_status phi3_model_save(const phi3_model *model, const char *out_pa
 
 typedef struct phi3_cache phi3_cache;
 
-/* An empty cache. It takes memory in pages as the sequence grows. */
+/* An empty cache. It takes memory in pages of 64 tokens as the sequence grows. Of those that are given
+ * back, the model keeps 8 for the next sequences. */
 PHI3_API phi3_status phi3_cache_create(const phi3_model *model, phi3_cache **cache,
                                        phi3_error *error);
 PHI3_API void phi3_cache_free(phi3_cache *cache);

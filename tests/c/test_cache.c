@@ -1,6 +1,7 @@
 /* The KV cache: pages, forks that share them, truncation, and one user at a time. */
 
 #include "core/cache.h"
+#include "core/model.h"
 #define TINY_SEED 2
 #include "tiny_fixture.h"
 
@@ -105,6 +106,39 @@ static void test_fork_of_an_empty_cache(void **state)
     phi3_cache_free(copy);
 }
 
+/* Fills a page with bytes that are NaN in every dtype of floats. */
+static void spoil(const phi3_page *page)
+{
+    static char bytes[1 << 20];
+    for (size_t i = 0; i < model->n_segments; i++) {
+        const phi3_segment *segment = &model->segments[i];
+        if (page->memory[i] == NULL)
+            continue;
+        size_t size = phi3_kv_page_bytes(&segment->kv);
+        assert_in_range(size, 1, sizeof bytes);
+        memset(bytes, 0xff, size);
+        assert_int_equal(segment->backend->upload(page->memory[i], bytes, size), PHI3_OK);
+    }
+}
+
+static void test_freed_pages_are_used_again_whatever_is_in_them(void **state)
+{
+    (void)state;
+    float expected[TINY_VOCAB], got[TINY_VOCAB];
+    phi3_cache *cache = new_cache();
+    feed(cache, ids, 100, expected);
+    const phi3_page *pages[] = {cache->pages[0], cache->pages[1]};
+    for (int i = 0; i < 2; i++)
+        spoil(pages[i]);
+    phi3_cache_free(cache);
+    cache = new_cache();
+    feed(cache, ids, 100, got);
+    assert_memory_equal(got, expected, sizeof got);
+    for (int i = 0; i < 2; i++)
+        assert_true(cache->pages[i] == pages[0] || cache->pages[i] == pages[1]);
+    phi3_cache_free(cache);
+}
+
 static void test_a_cache_in_use_is_busy(void **state)
 {
     (void)state;
@@ -129,6 +163,7 @@ int main(void)
         cmocka_unit_test(test_truncate_and_reset),
         cmocka_unit_test(test_fork_shares_until_one_writes),
         cmocka_unit_test(test_fork_of_an_empty_cache),
+        cmocka_unit_test(test_freed_pages_are_used_again_whatever_is_in_them),
         cmocka_unit_test(test_a_cache_in_use_is_busy),
     };
     return cmocka_run_group_tests(tests, load_model, free_model);

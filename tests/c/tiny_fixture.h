@@ -14,6 +14,7 @@
 
 #include <cmocka.h>
 
+#include "core/model.h"
 #include "tiny_model.h"
 
 static phi3_model *model;
@@ -41,6 +42,13 @@ static inline phi3_cache *new_cache(void)
     phi3_cache *cache;
     assert_int_equal(phi3_cache_create(model, &cache, &error), PHI3_OK);
     return cache;
+}
+
+/* So that the next forward asks for as much memory as the first. */
+static inline void forget_idle_pages(phi3_model *own)
+{
+    phi3_page_pool_free(own, own->pages);
+    assert_int_equal(phi3_page_pool_create(&own->pages, &error), PHI3_OK);
 }
 
 #endif
