@@ -45,8 +45,8 @@ struct phi3_model {
                                backend */
 
     /* What changes behind a const model. */
-    phi3_workspace_pool *workspaces;
-    phi3_page_pool *pages;
+    phi3_pool *workspaces;
+    phi3_pool *pages;
 };
 
 /* The segment with the head. */

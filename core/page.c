@@ -1,7 +1,6 @@
 /* page.c - makes, shares, copies and takes back the pages of the KV cache. */
 #include "page.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 
 #include "base/error.h"
@@ -9,12 +8,6 @@
 #include "model.h"
 
 enum { MAX_IDLE = PHI3_CHUNK_ROWS / PHI3_PAGE_POSITIONS /* what a chunk of one sequence fills */ };
-
-struct phi3_page_pool {
-    pthread_mutex_t lock;
-    phi3_page *idle;
-    size_t n_idle;
-};
 
 /* ---- Making and freeing ----------------------------------------------------------------------- */
 
@@ -47,51 +40,22 @@ static phi3_status page_create(const phi3_model *model, phi3_page **page, phi3_e
 
 /* ---- The pool --------------------------------------------------------------------------------- */
 
-phi3_status phi3_page_pool_create(phi3_page_pool **pool, phi3_error *error)
+phi3_status phi3_page_pool_create(phi3_pool **pool, phi3_error *error)
 {
-    phi3_page_pool *made = calloc(1, sizeof *made);
-    if (made == NULL)
-        return phi3_fail_memory(error, "a pool of cache pages");
-    pthread_mutex_init(&made->lock, NULL);
-    *pool = made;
-    return PHI3_OK;
+    return phi3_pool_create(MAX_IDLE, pool, error);
 }
 
-/* Takes a page from the pool; NULL: it is empty. */
-static phi3_page *take_idle(phi3_page_pool *pool)
+/* Of idle pages; NULL: there are none. */
+static phi3_page *take_idle(phi3_pool *pool)
 {
-    pthread_mutex_lock(&pool->lock);
-    phi3_page *page = pool->idle;
-    if (page != NULL) {
-        pool->idle = page->next;
-        pool->n_idle--;
-    }
-    pthread_mutex_unlock(&pool->lock);
-    return page;
+    return (phi3_page *)phi3_pool_take(pool);
 }
 
-/* False: the pool has enough. */
-static bool put_idle(phi3_page_pool *pool, phi3_page *page)
+void phi3_page_pool_free(const phi3_model *model, phi3_pool *pool)
 {
-    pthread_mutex_lock(&pool->lock);
-    bool keep = pool->n_idle < MAX_IDLE;
-    if (keep) {
-        page->next = pool->idle;
-        pool->idle = page;
-        pool->n_idle++;
-    }
-    pthread_mutex_unlock(&pool->lock);
-    return keep;
-}
-
-void phi3_page_pool_free(const phi3_model *model, phi3_page_pool *pool)
-{
-    if (pool == NULL)
-        return;
     for (phi3_page *page; (page = take_idle(pool)) != NULL;)
         page_free(model, page);
-    pthread_mutex_destroy(&pool->lock);
-    free(pool);
+    phi3_pool_free(pool);
 }
 
 /* ---- Use -------------------------------------------------------------------------------------- */
@@ -109,7 +73,7 @@ phi3_status phi3_page_acquire(const phi3_model *model, phi3_page **page, phi3_er
 void phi3_page_release(const phi3_model *model, phi3_page *page)
 {
     if (atomic_fetch_sub_explicit(&page->references, 1, memory_order_acq_rel) == 1 &&
-        !put_idle(model->pages, page))
+        !phi3_pool_put(model->pages, &page->idle))
         page_free(model, page);
 }
 

@@ -9,23 +9,22 @@
 
 #include <stdatomic.h>
 
+#include "base/pool.h"
 #include "phi3.h"
 
 typedef struct phi3_page {
+    phi3_idle idle; /* while it waits in the model's pool */
     atomic_size_t references;
-    struct phi3_page *next; /* in the pool's list */
     void *memory
         []; /* [n_segments] of the model, each phi3_kv_page_bytes of its backend's memory; NULL
                        for a segment without layers */
 } phi3_page;
 
-/* The pages of a model that wait for use; threads share it. */
-typedef struct phi3_page_pool phi3_page_pool;
-
-phi3_status phi3_page_pool_create(phi3_page_pool **pool, phi3_error *error);
+/* For the pages of a model that wait for use. */
+phi3_status phi3_page_pool_create(phi3_pool **pool, phi3_error *error);
 
 /* Frees the pool and what is idle in it; no page may be in use. */
-void phi3_page_pool_free(const phi3_model *model, phi3_page_pool *pool);
+void phi3_page_pool_free(const phi3_model *model, phi3_pool *pool);
 
 /* Takes an idle page of the model, or makes one; it has one reference, and anything in it. */
 phi3_status phi3_page_acquire(const phi3_model *model, phi3_page **page, phi3_error *error);

@@ -1,18 +1,11 @@
 /* workspace.c - makes, lends and takes back the working memory of a forward. */
 #include "workspace.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 
 #include "base/error.h"
 #include "devices/device_memory.h"
 #include "model.h"
-
-struct phi3_workspace_pool {
-    pthread_mutex_t lock;
-    phi3_workspace *idle;
-    size_t n_idle;
-};
 
 enum { MAX_IDLE = 4, ALIGNMENT = 64 };
 
@@ -151,58 +144,33 @@ phi3_status phi3_workspace_need_scratch(const phi3_model *model, phi3_workspace 
 
 /* ---- The pool --------------------------------------------------------------------------------- */
 
-phi3_status phi3_workspace_pool_create(phi3_workspace_pool **pool, phi3_error *error)
+phi3_status phi3_workspace_pool_create(phi3_pool **pool, phi3_error *error)
 {
-    phi3_workspace_pool *made = calloc(1, sizeof *made);
-    if (made == NULL)
-        return phi3_fail_memory(error, "a pool of workspaces");
-    pthread_mutex_init(&made->lock, NULL);
-    *pool = made;
-    return PHI3_OK;
+    return phi3_pool_create(MAX_IDLE, pool, error);
 }
 
-void phi3_workspace_pool_free(const phi3_model *model, phi3_workspace_pool *pool)
+/* Of idle workspaces; NULL: there are none. */
+static phi3_workspace *take_idle(phi3_pool *pool)
 {
-    if (pool == NULL)
-        return;
-    while (pool->idle != NULL) {
-        phi3_workspace *workspace = pool->idle;
-        pool->idle = workspace->next;
+    return (phi3_workspace *)phi3_pool_take(pool);
+}
+
+void phi3_workspace_pool_free(const phi3_model *model, phi3_pool *pool)
+{
+    for (phi3_workspace *workspace; (workspace = take_idle(pool)) != NULL;)
         workspace_free(model, workspace);
-    }
-    pthread_mutex_destroy(&pool->lock);
-    free(pool);
+    phi3_pool_free(pool);
 }
 
 phi3_status phi3_workspace_acquire(const phi3_model *model, phi3_workspace **workspace,
                                    phi3_error *error)
 {
-    phi3_workspace_pool *pool = model->workspaces;
-    pthread_mutex_lock(&pool->lock);
-    phi3_workspace *found = pool->idle;
-    if (found != NULL) {
-        pool->idle = found->next;
-        pool->n_idle--;
-    }
-    pthread_mutex_unlock(&pool->lock);
-
-    if (found == NULL)
-        return workspace_create(model, workspace, error);
-    *workspace = found;
-    return PHI3_OK;
+    *workspace = take_idle(model->workspaces);
+    return *workspace != NULL ? PHI3_OK : workspace_create(model, workspace, error);
 }
 
 void phi3_workspace_release(const phi3_model *model, phi3_workspace *workspace)
 {
-    phi3_workspace_pool *pool = model->workspaces;
-    pthread_mutex_lock(&pool->lock);
-    bool keep = pool->n_idle < MAX_IDLE;
-    if (keep) {
-        workspace->next = pool->idle;
-        pool->idle = workspace;
-        pool->n_idle++;
-    }
-    pthread_mutex_unlock(&pool->lock);
-    if (!keep)
+    if (!phi3_pool_put(model->workspaces, &workspace->idle))
         workspace_free(model, workspace);
 }

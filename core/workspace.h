@@ -6,6 +6,7 @@
 #ifndef PHI3_INTERNAL_WORKSPACE_H
 #define PHI3_INTERNAL_WORKSPACE_H
 
+#include "base/pool.h"
 #include "kernels/backend.h"
 #include "phi3.h"
 
@@ -35,6 +36,8 @@ typedef struct phi3_activations {
 } phi3_activations;
 
 typedef struct phi3_workspace {
+    phi3_idle idle; /* while it waits in the model's pool */
+
     phi3_activations *segments; /* [n_segments] */
 
     /* Host memory: the plan of a chunk. */
@@ -49,17 +52,13 @@ typedef struct phi3_workspace {
     int32_t *host_top_ids;      /* [logit rows][PHI3_TOP_K_MAX] */
     float *border;              /* [rows][hidden] on their way to the next segment */
     void *host_block;
-
-    struct phi3_workspace *next; /* in the pool's list */
 } phi3_workspace;
 
-/* The workspaces of a model that wait for use; threads share it. */
-typedef struct phi3_workspace_pool phi3_workspace_pool;
-
-phi3_status phi3_workspace_pool_create(phi3_workspace_pool **pool, phi3_error *error);
+/* For the workspaces of a model that wait for use. */
+phi3_status phi3_workspace_pool_create(phi3_pool **pool, phi3_error *error);
 
 /* Frees the pool and what is idle in it; no workspace may be in use. */
-void phi3_workspace_pool_free(const phi3_model *model, phi3_workspace_pool *pool);
+void phi3_workspace_pool_free(const phi3_model *model, phi3_pool *pool);
 
 /* Takes an idle workspace of the model, or makes one. */
 phi3_status phi3_workspace_acquire(const phi3_model *model, phi3_workspace **workspace,
