@@ -1,6 +1,6 @@
 /*
  * test_cuda_devices.c - models on several devices, and on some that are too small. The emulator has two
- * cards of 64 MiB here; or, with the argument "small", of 7.5 MiB, less than the tiny model takes.
+ * cards of 64 MiB here; or, with the argument "small", of 10.5 MiB, less than the tiny model takes.
  *
  * A split model says what the reference says, wherever it is cut; "auto" and limits put as much on the
  * cards as fits; what does not fit is an error with the numbers in it, and nothing is left behind.
@@ -177,14 +177,14 @@ static void test_as_much_as_fits(void **state)
     } cases[] = {
         {"auto", NULL, "cuda:0"},
         /* One layer and the head on the first card, the other layer on the second. */
-        {"auto", "0=7MiB,1=7MiB", "cpu cuda:1 cuda:0 cuda:0 cuda:0"},
-        {"auto", "0=7MiB", "cpu cpu cuda:0 cuda:0 cuda:0"},
-        {"auto", "1=7MiB,cpu=1GiB", "cpu cpu cuda:1 cuda:1 cuda:1"},
-        {"auto", "1=4MiB", "cpu cpu cpu cuda:1 cuda:1"},
+        {"auto", "0=10MiB,1=10MiB", "cpu cuda:1 cuda:0 cuda:0 cuda:0"},
+        {"auto", "0=10MiB", "cpu cpu cuda:0 cuda:0 cuda:0"},
+        {"auto", "1=10MiB,cpu=1GiB", "cpu cpu cuda:1 cuda:1 cuda:1"},
+        {"auto", "1=7MiB", "cpu cpu cpu cuda:1 cuda:1"},
         {"auto", "cpu=1GiB", "cpu"},
         {"auto", "0=1KiB,1=1MiB,cpu=1GiB", "cpu"},
-        {"auto", "7=6GiB,0=4MiB", "cpu cpu cpu cuda:0 cuda:0"}, /* there is no such card */
-        {"cuda", "7MiB", "cpu cpu cuda:0 cuda:0 cuda:0"},
+        {"auto", "7=6GiB,0=7MiB", "cpu cpu cpu cuda:0 cuda:0"}, /* there is no such card */
+        {"cuda", "10MiB", "cpu cpu cuda:0 cuda:0 cuda:0"},
         {"cuda:1", "1=1GiB", "cuda:1"},
         {"1", "0", "cpu"},
     };
@@ -209,10 +209,10 @@ static void test_too_little_memory(void **state)
     split = load_on("cuda", "0=1GiB", NULL);
     assert_places(split, "cpu cpu cuda:0 cuda:0 cuda:0");
     phi3_model_free(split);
-    assert_refused("cuda", NULL, PHI3_ERROR_OUT_OF_MEMORY, "on cuda:0, where 7.5 MiB of 7.5 MiB");
-    assert_refused("cuda:1", "cpu=1KiB", PHI3_ERROR_OUT_OF_MEMORY, "on cuda:1, where 7.5 MiB");
+    assert_refused("cuda", NULL, PHI3_ERROR_OUT_OF_MEMORY, "on cuda:0, where 10.5 MiB of 10.5 MiB");
+    assert_refused("cuda:1", "cpu=1KiB", PHI3_ERROR_OUT_OF_MEMORY, "on cuda:1, where 10.5 MiB");
     assert_refused("model=1,lm_head=1", NULL, PHI3_ERROR_OUT_OF_MEMORY, "on cuda:1");
-    assert_refused("cuda", "0=4MiB,cpu=1KiB", PHI3_ERROR_OUT_OF_MEMORY,
+    assert_refused("cuda", "0=7MiB,cpu=1KiB", PHI3_ERROR_OUT_OF_MEMORY,
                    "on cpu, where max_memory allows 1.0 KiB");
     assert_refused("model=cpu,lm_head=0", "0=1KiB", PHI3_ERROR_OUT_OF_MEMORY,
                    "on cuda:0, where max_memory allows 1.0 KiB");
@@ -308,7 +308,7 @@ int main(int n_arguments, char **arguments)
 {
     bool small = n_arguments > 1 && strcmp(arguments[1], "small") == 0;
     setenv("EMULATOR_DEVICES", "2", 1);
-    setenv("EMULATOR_MEMORY", small ? "7864320" : "67108864", 1);
+    setenv("EMULATOR_MEMORY", small ? "11010048" : "67108864", 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_split_says_the_same),
         cmocka_unit_test(test_greedy_tokens),
