@@ -15,9 +15,9 @@
 typedef struct phi3_page {
     phi3_idle idle; /* while it waits in the model's pool */
     atomic_size_t references;
-    void *memory
-        []; /* [n_segments] of the model, each phi3_kv_page_bytes of its backend's memory; NULL
-                       for a segment without layers */
+    /* [n_segments] of the model, each phi3_kv_page_bytes of its backend's memory; NULL for a segment
+     * without layers. */
+    void *memory[];
 } phi3_page;
 
 /* For the pages of a model that wait for use. */

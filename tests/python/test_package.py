@@ -1,5 +1,7 @@
 """The installed package: what importing it costs, what it holds, how it was built."""
 
+import os
+import platform
 import re
 import shutil
 import subprocess
@@ -126,14 +128,15 @@ def test_info_tells_what_runs_here():
     assert info["n_threads"] >= 1
 
 
-@pytest.mark.skipif(not shutil.which("lscpu"), reason="lscpu is not there")
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or not shutil.which("lscpu"), reason="lscpu on x86-64 tells it"
+)
 def test_info_tells_the_generation_of_the_cpu():
     """Two generations may bear the same name."""
-    fields = dict(
-        re.findall(r"^\s*(.+?):\s+(.+)$", subprocess.check_output(["lscpu"], text=True), re.M)
-    )
-    for name in {"Model name", "CPU family", "Model"} & fields.keys():
-        assert re.search(rf"\b{re.escape(fields[name])}", phi3.info()["cpu"])
+    told = subprocess.check_output(["lscpu"], text=True, env={**os.environ, "LC_ALL": "C"})
+    fields = dict(re.findall(r"^\s*(.+?):\s+(.+)$", told, re.M))
+    name, family, model = (fields[key] for key in ("Model name", "CPU family", "Model"))
+    assert phi3.info()["cpu"] == f"{name} (family {family}, model {model})"
 
 
 def test_two_interpreters_do_not_share_a_module():
