@@ -55,6 +55,9 @@ typedef struct phi3_attention_sums {
  * queries read them. A power of 2 that divides PHI3_PAGE_POSITIONS. */
 enum { PHI3_KEY_LANES = 16 };
 
+/* Columns of a panel of activations in bfloat16, as oneDNN reads them, and rows turned at a time. */
+enum { PHI3_ONEDNN_PANEL = 64, PHI3_ONEDNN_TURN = 16 };
+
 /* head_dim in whole vectors of any level. */
 #define PHI3_ATTENTION_WIDTH(head_dim) (((head_dim) + 15) / 16 * 16)
 
@@ -110,6 +113,13 @@ typedef struct phi3_cpu_kernels {
     void (*spread_row)(const float *x, bool bfloat16, size_t n_columns, size_t n_steps, float *out);
     void (*float_panel_product)(const float *panel, bool bfloat16, size_t n_steps, const float *x,
                                 size_t n_rows, size_t n_out, float *y, size_t y_stride);
+
+    /* From PHI3_ISA_AVX512_BF16 on: up to 16 rows of x, zeros below, to 16 columns of a panel.
+     *     x [n_rows][n_columns], a multiple of 32, panel [n_columns / 2][PHI3_ONEDNN_PANEL][2] */
+    void (*turn_rows)(const float *x, size_t n_rows, size_t n_columns, uint16_t *panel);
+    /* And back, as spread_sums: y[r][o] = sums[o][r].     sums [n_out][n_rows], rounded up to 16 */
+    void (*turn_sums)(const float *sums, size_t sums_stride, size_t n_rows, size_t n_out,
+                      bool past_caches, float *y, size_t y_stride);
 
     /* Products of bfloat16 in tiles (isa/tiles.c), at PHI3_ISA_AVX512_AMX only: sums = x w^T, or with
      * `add` sums += x w^T, for n_rows rows of x, rounded up to 16, and the rows of some panels of w.

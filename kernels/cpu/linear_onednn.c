@@ -1,7 +1,6 @@
-/* linear_onednn.c - blocks of activations, tiles of weights, and a product of both after another. */
+/* linear_onednn.c - activations turned into panels, and products of tiles of weights with those. */
 #include "linear_onednn.h"
 
-#include <string.h>
 #include <threads.h>
 
 #include "core/base/error.h"
@@ -10,8 +9,7 @@
 
 enum {
     MAX_BLOCK = 512,
-    ROUNDING = 8,           /* of a block: oneDNN keeps code of 75 KB for each size */
-    SCRATCHPAD = 384 << 10, /* what oneDNN may want; it wants 263 KB at most */
+    SCRATCHPAD = 4 << 10, /* what oneDNN may want; it wants 1152 bytes at most */
     CACHE_LINE = 64
 };
 
@@ -28,10 +26,10 @@ static bool is_there;
 static phi3_status create(size_t block_rows, size_t n_columns, phi3_onednn_product **product)
 {
     const phi3_onednn_shape shape = {.type = PHI3_ONEDNN_BF16,
-                                     .m = block_rows,
-                                     .n = PHI3_ONEDNN_TILE,
+                                     .m = PHI3_ONEDNN_TILE,
+                                     .n = block_rows,
                                      .k = n_columns,
-                                     .transposed = true};
+                                     .panels = true};
     PHI3_TRY(phi3_onednn_product_create(&shape, product, NULL));
     if (*product && phi3_onednn_product_bytes(*product, PHI3_ONEDNN_SCRATCHPAD) <= SCRATCHPAD)
         return PHI3_OK;
@@ -61,38 +59,43 @@ bool phi3_onednn_takes(const phi3_tensor *weights)
 
 size_t phi3_onednn_x_bytes(size_t n_rows, size_t n_columns)
 {
-    size_t padding = ROUNDING * (n_rows / MAX_BLOCK + 1);
-    return round_up((n_rows + padding) * n_columns * sizeof(uint16_t), CACHE_LINE);
+    size_t padding = PHI3_ONEDNN_PANEL * (n_rows / MAX_BLOCK + 1);
+    return (n_rows + padding) * n_columns * sizeof(uint16_t);
 }
 
 size_t phi3_onednn_scratch_bytes(size_t n_rows)
 {
-    size_t rows = n_rows < MAX_BLOCK ? round_up(n_rows, ROUNDING) : MAX_BLOCK;
+    size_t rows = n_rows < MAX_BLOCK ? round_up(n_rows, PHI3_ONEDNN_TURN) : MAX_BLOCK;
     return SCRATCHPAD + rows * PHI3_ONEDNN_TILE * sizeof(float);
 }
 
-static size_t count_blocks(const phi3_onednn_x *x)
+/* The panels of the block that row r is in. */
+static uint16_t *panels_at(const phi3_onednn_x *x, size_t r)
 {
-    return (x->n_rows + MAX_BLOCK - 1) / MAX_BLOCK;
+    size_t columns = round_up(x->block_rows, PHI3_ONEDNN_PANEL);
+    return x->converted + r / x->block_rows * columns * x->n_columns;
 }
 
-static void convert_row(void *context, size_t row, int thread)
+static void turn_rows(void *context, size_t index, int thread)
 {
     (void)thread;
     const phi3_onednn_x *x = context;
-    uint16_t *to = x->converted + row * x->n_columns;
-    if (row < x->n_rows)
-        phi3_cpu_kernels_current()->to_bfloat16(x->rows + row * x->n_columns, x->n_columns, to);
-    else
-        memset(to, 0, x->n_columns * sizeof *to);
+    size_t r = index * PHI3_ONEDNN_TURN, place = r % x->block_rows;
+    size_t panel = place / PHI3_ONEDNN_PANEL, column = place % PHI3_ONEDNN_PANEL;
+    uint16_t *to = panels_at(x, r) + panel * PHI3_ONEDNN_PANEL * x->n_columns + 2 * column;
+    size_t left = x->n_rows - r;
+    phi3_cpu_kernels_current()->turn_rows(x->rows + r * x->n_columns,
+                                          left < PHI3_ONEDNN_TURN ? left : PHI3_ONEDNN_TURN,
+                                          x->n_columns, to);
 }
 
 phi3_status phi3_onednn_x_prepare(phi3_onednn_x *x, int n_threads)
 {
-    size_t n_blocks = count_blocks(x);
-    x->block_rows = round_up((x->n_rows + n_blocks - 1) / n_blocks, ROUNDING);
+    size_t n_blocks = (x->n_rows + MAX_BLOCK - 1) / MAX_BLOCK;
+    x->block_rows = round_up((x->n_rows + n_blocks - 1) / n_blocks, PHI3_ONEDNN_TURN);
     PHI3_TRY(create(x->block_rows, x->n_columns, &x->product));
-    phi3_parallel(n_threads, n_blocks * x->block_rows, convert_row, x);
+    phi3_parallel(n_threads, round_up(x->n_rows, PHI3_ONEDNN_TURN) / PHI3_ONEDNN_TURN, turn_rows,
+                  x);
     return PHI3_OK;
 }
 
@@ -103,7 +106,7 @@ void phi3_onednn_x_finish(phi3_onednn_x *x)
 
 /* ---- Products -------------------------------------------------------------------------------- */
 
-/* All rows of x with the tile of w at `first`; the last n_out of its columns go to y. */
+/* All rows of x with the tile of w at `first`; the last n_out of its rows go to y. */
 static bool multiply_tile(const phi3_onednn_x *x, const phi3_tensor *w, size_t first, size_t n_out,
                           void *scratch, float *y, size_t y_stride)
 {
@@ -112,12 +115,12 @@ static bool multiply_tile(const phi3_onednn_x *x, const phi3_tensor *w, size_t f
     size_t rows = x->block_rows;
     for (size_t r = 0; r < x->n_rows; r += rows) {
         /* oneDNN takes no pointers to const; it only writes to the last two. */
-        void *const operands[] = {x->converted + r * x->n_columns, (void *)tile, sums, scratch};
+        void *const operands[] = {(void *)tile, panels_at(x, r), sums, scratch};
         if (!phi3_onednn_product_run(x->product, operands))
             return false;
         size_t left = x->n_rows - r;
-        phi3_cpu_kernels_current()->spread_sums(
-            sums + PHI3_ONEDNN_TILE - n_out, PHI3_ONEDNN_TILE, left < rows ? left : rows, n_out,
+        phi3_cpu_kernels_current()->turn_sums(
+            sums + (PHI3_ONEDNN_TILE - n_out) * rows, rows, left < rows ? left : rows, n_out,
             phi3_goes_past_caches(x->n_rows, y_stride), y + r * y_stride, y_stride);
     }
     return true;

@@ -1,22 +1,22 @@
 /*
  * linear_onednn.h - products of many rows with weights of bfloat16, through oneDNN.
  *
- * In 10^9 operations a second on 2 cores of a Zen 5, oneDNN 3.2 (bf16 peak: 1055) and our own panels
- * (linear_float.h), both reading the weights where they are stored; weights [n_out][n_columns]:
+ * The weights are the rows of the product and the activations its columns: so it is the activations,
+ * which are turned once for all weights, that stand in oneDNN's order, and the weights are read where
+ * they are stored. (The other way round oneDNN turned a copy of each tile of weights: 4 % of the time
+ * with 512 rows, 15 % with 128.)
+ *
+ * In 10^9 operations a second on 2 cores of a Zen 4, oneDNN 3.2 (bf16 peak: 462) and our own panels
+ * (linear_float.h); weights [n_out][n_columns]:
  *
  *     rows    9216 x 3072    16384 x 3072    3072 x 8192    32064 x 3072
- *       32      578   555      561   561       600   570      564   561
- *       64      755   699      738   710       757   701      740   719
- *       96      810   772      809   770       831   758      813   794
- *      128      841   805      848   806       861   796      855   831
- *      512      920   896      940   926       943   890      942   945
+ *       24      286   273      290   274       219   241      290   273
+ *       32      384   301      348   270       294   274      383   296
+ *       64      400   334      401   336       400   332      408   342
+ *      128      407   359      412   360       415   366      419   367
+ *      512      427   390      423   379       412   389      415   369
  *
- * So it is oneDNN from 64 rows on: a prefill of 512 rows takes 5 % less. Below, where the rows of
- * many sequences are, little is gained, and ours give a row the same result among any others.
- *
- * What both do not reach they spend on turning the weights: oneDNN reaches 1036 with weights that it
- * has put in order before, which would be a second copy of all. Tiles of 64 outputs are its best: of
- * 32 they reach 3 % less, of 96 1 %, and of 128 no more.
+ * So it is oneDNN from 32 rows on. Ours give a row the same result among any others.
  */
 #ifndef PHI3_CPU_LINEAR_ONEDNN_H
 #define PHI3_CPU_LINEAR_ONEDNN_H
@@ -25,21 +25,23 @@
 #include "onednn_product.h"
 
 enum {
-    PHI3_ONEDNN_MIN_ROWS = 64,
-    PHI3_ONEDNN_TILE = 64 /* weight rows that are multiplied at a time; a part has as many */
+    PHI3_ONEDNN_MIN_ROWS = 32,
+    /* Weight rows that are multiplied at a time; a part has as many. 32 are 3 % slower, 48, 96 and 128
+     * as fast. */
+    PHI3_ONEDNN_TILE = 64
 };
 
 /* Whether weights of this shape can go through oneDNN here; asked of many rows only. */
 bool phi3_onednn_takes(const phi3_tensor *weights);
 
-/* Rows of activations, in blocks of equal size. */
+/* Rows of activations, in blocks of equal size; a block is panels of 64 of its rows. */
 typedef struct phi3_onednn_x {
     const float *rows; /* [n_rows][n_columns] */
     size_t n_rows;
     size_t n_columns;
-    uint16_t *converted; /* to bfloat16: phi3_onednn_x_bytes, 64-byte aligned */
-    size_t block_rows;
-    phi3_onednn_product *product; /* of a block and a tile */
+    uint16_t *converted;          /* to panels of bfloat16: phi3_onednn_x_bytes, 64-byte aligned */
+    size_t block_rows;            /* a multiple of PHI3_ONEDNN_TURN */
+    phi3_onednn_product *product; /* of a tile and a block */
 } phi3_onednn_x;
 
 /* Bytes of `converted`, and of a thread's scratch: enough for fewer rows, too. Multiples of 64. */

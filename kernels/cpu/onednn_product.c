@@ -52,7 +52,7 @@ static dnnl_status_t describe(const phi3_onednn_shape *s, dnnl_primitive_attr_t 
     };
     const dnnl_dim_t m = (dnnl_dim_t)s->m, n = (dnnl_dim_t)s->n, k = (dnnl_dim_t)s->k;
     const dnnl_dims_t dims[3] = {{m, k}, {k, n}, {m, n}};
-    const dnnl_format_tag_t tags[3] = {dnnl_ab, s->transposed ? dnnl_ba : dnnl_format_tag_any,
+    const dnnl_format_tag_t tags[3] = {dnnl_ab, s->panels ? dnnl_BA16a64b2a : dnnl_format_tag_any,
                                        dnnl_ab};
     dnnl_memory_desc_t desc[3] = {NULL, NULL, NULL};
     dnnl_status_t status = dnnl_success;

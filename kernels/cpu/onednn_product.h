@@ -22,7 +22,7 @@ typedef enum phi3_onednn_type {
 typedef struct phi3_onednn_shape {
     phi3_onednn_type type;
     size_t m, n, k;
-    bool transposed;      /* w is [n][k]; else it is in an order of oneDNN's choice */
+    bool panels;          /* w is [n / 64][k / 2][64][2]; else in an order of oneDNN's choice */
     bool without_signals; /* no signal comes while it runs: any generated code will do */
 } phi3_onednn_shape;
 

@@ -358,29 +358,26 @@ static void few_rows_do_not_matter(void **state)
             }
 }
 
-/* oneDNN and tiles add in another order than our other kernels: their rows differ by the rounding of float32, and are
- * the same from run to run. */
-static void rows_through_onednn(void **state)
+/* oneDNN and tiles add in another order than our other kernels: their rows differ by the rounding of
+ * float32, and are the same from run to run. */
+static void check_rows_through_onednn(size_t n_rows)
 {
-    (void)state;
-    random_state = 9;
-    enum { N_OUT = 150, N_COLUMNS = 768, MOST = 70 };
+    enum { N_OUT = 150, N_COLUMNS = 320 };
     phi3_tensor w = random_tensor(PHI3_BF16, N_OUT, N_COLUMNS, 0);
     phi3_matrix *matrix = NULL;
     assert_int_equal(phi3_backend_cpu.matrix_create(&w, 1, PHI3_COMPUTE_MIXED, NULL, &matrix, NULL),
                      PHI3_OK);
-    float *x = random_floats(MOST * N_COLUMNS), *row = random_floats(N_COLUMNS);
-    float *few = test_malloc(MOST * N_OUT * sizeof *few);
-    float *many = test_malloc(MOST * N_OUT * sizeof *many);
-    float *again = test_malloc(MOST * N_OUT * sizeof *again);
-    for (size_t r = 0; r < MOST; r += 10)
-        run_linear(&phi3_backend_cpu, matrix, 1, x + r * N_COLUMNS, 10, few + r * N_OUT);
-    run_linear(&phi3_backend_cpu, matrix, 2, x, MOST, many);
-    run_linear(&phi3_backend_cpu, matrix, 2, x, MOST, again);
-    assert_memory_equal(many, again, MOST * N_OUT * sizeof *many);
+    float *x = random_floats(n_rows * N_COLUMNS), *row = random_floats(N_COLUMNS);
+    float *few = test_malloc(n_rows * N_OUT * sizeof *few);
+    float *many = test_malloc(n_rows * N_OUT * sizeof *many);
+    float *again = test_malloc(n_rows * N_OUT * sizeof *again);
+    run_invariant(matrix, x, n_rows, few);
+    run_linear(&phi3_backend_cpu, matrix, 2, x, n_rows, many);
+    run_linear(&phi3_backend_cpu, matrix, 1, x, n_rows, again);
+    assert_memory_equal(many, again, n_rows * N_OUT * sizeof *many);
     for (size_t o = 0; o < N_OUT; o++) {
         phi3_dequantize_row(PHI3_BF16, (const uint16_t *)w.data + o * N_COLUMNS, N_COLUMNS, row);
-        for (size_t r = 0; r < MOST; r++) {
+        for (size_t r = 0; r < n_rows; r++) {
             expectation e = expect(row, x + r * N_COLUMNS, N_COLUMNS);
             double off = fabs((double)many[r * N_OUT + o] - few[r * N_OUT + o]);
             assert_true(off <= tolerance(&e, PHI3_BF16, PHI3_COMPUTE_FLOAT32));
@@ -393,6 +390,16 @@ static void rows_through_onednn(void **state)
     test_free(many);
     test_free(again);
     test_free((void *)w.data);
+}
+
+/* The fewest, a part of a panel of 64 and of 16 turned rows, and several blocks. */
+static void rows_through_onednn(void **state)
+{
+    (void)state;
+    static const size_t n_rows[] = {32, 93, 64, 530};
+    random_state = 9;
+    for (size_t i = 0; i < COUNT(n_rows); i++)
+        check_rows_through_onednn(n_rows[i]);
 }
 
 /*

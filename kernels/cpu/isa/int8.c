@@ -237,8 +237,7 @@ INLINE void multiply_many(const phi3_packed_format f, const uint8_t *panel, size
 void ISA_NAME(phi3_spread_sums)(const float *sums, size_t sums_stride, size_t n_rows, size_t n_out,
                                 bool past_caches, float *y, size_t y_stride)
 {
-    bool whole_lines = n_out % 16 == 0 && (uintptr_t)y % 64 == 0 && y_stride % 16 == 0;
-    bool stream = past_caches && whole_lines;
+    bool stream = past_caches && has_whole_lines(n_out, y, y_stride);
     for (size_t r = 0; r < n_rows; r++, sums += sums_stride, y += y_stride) {
         if (!stream) {
             memcpy(y, sums, n_out * sizeof *y);

@@ -40,6 +40,13 @@ void ISA_NAME(phi3_float_panel_product)(const float *panel, bool bfloat16, size_
                                         const float *x, size_t n_rows, size_t n_out, float *y,
                                         size_t y_stride);
 
+#if defined(__AVX512BF16__)
+/* turned.c */
+void ISA_NAME(phi3_turn_rows)(const float *x, size_t n_rows, size_t n_columns, uint16_t *panel);
+void ISA_NAME(phi3_turn_sums)(const float *sums, size_t sums_stride, size_t n_rows, size_t n_out,
+                              bool past_caches, float *y, size_t y_stride);
+#endif
+
 #if defined(__AMX_BF16__)
 /* tiles.c */
 void ISA_NAME(phi3_tile_row)(const float *x, size_t n_columns, size_t row, uint16_t *out);

@@ -62,6 +62,12 @@ INLINE void store(float *to, floats v)
     memcpy(to, &v, sizeof v);
 }
 
+/* Whether rows of n_out sums, y_stride apart, can be stored past the caches. */
+INLINE bool has_whole_lines(size_t n_out, const float *y, size_t y_stride)
+{
+    return n_out % 16 == 0 && (uintptr_t)y % 64 == 0 && y_stride % 16 == 0;
+}
+
 /* A store that leaves the caches alone; `to` at a multiple of a vector. Other threads see it after
  * fence_stores. */
 INLINE void store_past_caches(float *to, floats v)

@@ -28,6 +28,10 @@ const phi3_cpu_kernels ISA_NAME(phi3_cpu_kernels) = {
     .pack_float_panel = ISA_NAME(phi3_pack_float_panel),
     .spread_row = ISA_NAME(phi3_spread_row),
     .float_panel_product = ISA_NAME(phi3_float_panel_product),
+#if defined(__AVX512BF16__)
+    .turn_rows = ISA_NAME(phi3_turn_rows),
+    .turn_sums = ISA_NAME(phi3_turn_sums),
+#endif
 #if defined(__AMX_BF16__)
     .tile_row = ISA_NAME(phi3_tile_row),
     .tile_panel = ISA_NAME(phi3_tile_panel),
