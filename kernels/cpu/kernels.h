@@ -15,7 +15,7 @@ typedef struct phi3_int8_block {
     int32_t minus_sum;      /* of the codes */
     int32_t minus_high_sum; /* of the last 16 */
     float scale;
-    float sum; /* scale * the sum of the codes */
+    float code_sum; /* -minus_sum */
 } phi3_int8_block;
 
 /* sums[r][o] = x[r] . row o of a packed panel (packed.h), the same to the last bit however many

@@ -9,7 +9,7 @@
  *
  * What bounds it, on Zen 5: two of vpdpbusd, float products and FMA a cycle, in the same units. A
  * block and a row of x are 16 vpdpbusd and 4 of the others, so that scales for every 32 columns on
- * both sides allow 80 % of the int8 peak (73 % with mins, 67 % with halves), and that much is reached
+ * both sides allow 80 % of the int8 peak (73 % with mins, or with halves), and that much is reached
  * in the caches. One scale of x for 64 columns would allow 84 %, but takes SmolLM2's perplexity from
  * 0.5 % above float32 to 0.8 %. oneDNN's int8 product reaches 98 % of the peak with a scale for each
  * row and column; with one for each block it would be 96 products of 32 columns, which spend their
@@ -42,7 +42,7 @@ INLINE void quantize_block(const float x[32], phi3_int8_block *out)
     }
     float minus_low = sum_lanes(minus[0]), minus_high = sum_lanes(minus[1]);
     out->scale = largest / 127;
-    out->sum = out->scale * -(minus_low + minus_high);
+    out->code_sum = -(minus_low + minus_high);
     out->minus_sum = (int32_t)(minus_low + minus_high);
     out->minus_high_sum = (int32_t)minus_high;
 }
@@ -108,24 +108,23 @@ INLINE void add_product(const phi3_packed_format f, const block *w, const phi3_i
     }
     add_dots(n_bits, w->codes, 0, x->codes, low);
     add_dots(n_bits, w->codes, 4, x->codes + 16, high);
-    floats scale_x = splat(x->scale);
 #pragma GCC unroll 2
     for (int v = 0; v < WIDTH; v++) {
+        floats product;
         if (!f.has_halves) {
-            floats product = ints_to_floats(low[v] + high[v]);
-            sum[v] = multiply_add(product, w->scales[v][0] * scale_x, sum[v]);
+            product = ints_to_floats(low[v] + high[v]) * w->scales[v][0];
             if (f.has_m)
-                sum[v] = multiply_add(w->mins[v][0], splat(x->sum), sum[v]);
-            continue;
+                product = multiply_add(w->mins[v][0], splat(x->code_sum), product);
+        } else {
+            product = ints_to_floats(low[v]) * w->scales[v][0];
+            product = multiply_add(ints_to_floats(high[v]), w->scales[v][1], product);
+            if (f.has_m) {
+                float high_sum = -(float)x->minus_high_sum;
+                product = multiply_add(w->mins[v][0], splat(x->code_sum - high_sum), product);
+                product = multiply_add(w->mins[v][1], splat(high_sum), product);
+            }
         }
-        sum[v] = multiply_add(ints_to_floats(low[v]), w->scales[v][0] * scale_x, sum[v]);
-        sum[v] = multiply_add(ints_to_floats(high[v]), w->scales[v][1] * scale_x, sum[v]);
-        if (f.has_m) {
-            float minus_high = (float)x->minus_high_sum;
-            float minus_low = (float)(x->minus_sum - x->minus_high_sum);
-            sum[v] = multiply_add(w->mins[v][0], splat(-minus_low * x->scale), sum[v]);
-            sum[v] = multiply_add(w->mins[v][1], splat(-minus_high * x->scale), sum[v]);
-        }
+        sum[v] = multiply_add(product, splat(x->scale), sum[v]);
     }
 }
 
