@@ -11,8 +11,8 @@
 
 static inline uint16_t phi3_load_u16(const void *from)
 {
-    const uint8_t *bytes = (const uint8_t *)from;
-    return (uint16_t)(bytes[0] | bytes[1] << 8);
+    const uint8_t *byte = (const uint8_t *)from;
+    return (uint16_t)(byte[0] | byte[1] << 8);
 }
 
 static inline uint32_t phi3_load_u32(const void *from)

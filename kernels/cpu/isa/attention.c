@@ -20,7 +20,7 @@
 #include "kv_stream.h"
 #include "page_softmax.h"
 #include "panel_product.h"
-#include "simd.h"
+#include "simd_narrow.h"
 
 /* What a unit works with, all in the thread's scratch. With `pairs` a float's place in queries,
  * panels and weights holds two numbers of bfloat16. */

@@ -11,7 +11,8 @@
 
 #include "kernels/blocks.h"
 #include "kernels/cpu/kernels.h"
-#include "simd.h"
+#include "simd_bytes.h"
+#include "simd_narrow.h"
 
 enum {
     GROUP = PHI3_SUPER_BLOCK,

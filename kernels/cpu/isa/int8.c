@@ -20,6 +20,7 @@
 
 #include "kernels.h"
 #include "panel.h"
+#include "simd_bytes.h"
 
 /* ---- Activations ----------------------------------------------------------------------------- */
 

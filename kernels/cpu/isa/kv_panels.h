@@ -10,7 +10,7 @@
 #define PHI3_KV_PANELS_H
 
 #include "kernels/cpu/kernels.h"
-#include "simd.h"
+#include "simd_narrow.h"
 
 /* The elements from `from` on, up to `count` of them, as float32; zeros above. */
 INLINE floats load_elements(phi3_dtype dtype, const char *from, size_t count)

@@ -13,7 +13,7 @@
 #include <math.h>
 
 #include "kernels/backend.h"
-#include "simd.h"
+#include "simd_narrow.h"
 
 enum { PAGE_VECTORS = PHI3_PAGE_POSITIONS / LANES };
 

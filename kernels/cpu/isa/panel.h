@@ -8,7 +8,8 @@
 #define PHI3_ISA_PANEL_H
 
 #include "kernels/cpu/packed.h"
-#include "simd.h"
+#include "simd_bytes.h"
+#include "simd_narrow.h"
 
 enum {
     QUADS = 8,                                      /* of a block */

@@ -6,7 +6,7 @@
  */
 #include "amx.h"
 #include "kernels.h"
-#include "simd.h"
+#include "simd_bytes.h"
 
 enum { CHAINS = VECTOR_BYTES == 64 ? 16 : 8 /* independent sums, more than the units' latency */ };
 

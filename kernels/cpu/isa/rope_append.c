@@ -6,7 +6,7 @@
 #include <math.h>
 
 #include "kernels.h"
-#include "simd.h"
+#include "simd_narrow.h"
 
 /* Turns dimensions i and i + half of one head. */
 static void rotate(float *restrict first, float *restrict second, const float *restrict cosine,

@@ -13,7 +13,7 @@
 #define PHI3_ISA_UNITS_H
 
 #include "kernels/formats.h"
-#include "simd.h"
+#include "simd_narrow.h"
 
 INLINE size_t columns_of_vector(bool bfloat16)
 {
