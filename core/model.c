@@ -6,7 +6,7 @@
  * table.
  *
  * The chunk goes through the model's segments, which are usually one: a backend, and the layers that
- * are on it. Reading order: run_layer, run_ops, run_segment, phi3_model_run_chunk.
+ * are on it. Reading order: run_layer, run_last_layer, run_ops, run_segment, phi3_model_run_chunk.
  */
 #include "model.h"
 
@@ -31,40 +31,82 @@ static phi3_status check_interrupt(const phi3_forward *f)
     return PHI3_OK;
 }
 
-/*
- * One transformer layer over the rows of a chunk:
- *     hidden += output(attention(rope(qkv(norm(hidden)))))
- *     hidden += down(swiglu(gate_up(norm(hidden))))
- * The second sum is left in `delta` for the next norm, which adds it on its way.
- */
-static phi3_status run_layer(phi3_forward *f, size_t index)
+/* qkv(norm(hidden + delta)), whose keys and values go to the caches. */
+static phi3_status project(phi3_forward *f, size_t index)
 {
     const phi3_backend *backend = f->segment->backend;
     const phi3_config *config = &f->model->config.config;
     const phi3_layer *layer = &f->model->layers[index];
     phi3_activations *w = f->activations;
-    const phi3_exec *exec = &w->exec;
-    size_t n_rows = f->batch.n_rows, hidden_size = config->hidden_size;
-    float *delta = index == 0 ? NULL : w->delta;
+    size_t n_rows = f->batch.n_rows;
     f->attention.layer = index - f->segment->first_layer;
+    PHI3_TRY(backend->add_rms_norm(&w->exec, w->hidden, index == 0 ? NULL : w->delta,
+                                   layer->attention_norm, config->rms_norm_eps, n_rows,
+                                   config->hidden_size, w->normed));
+    PHI3_TRY(backend->linear(&w->exec, layer->qkv, w->normed, n_rows, w->qkv));
+    PHI3_TRY(backend->rope_append(&w->exec, &f->attention, f->batch.cosine, f->batch.sine, w->qkv));
+    return check_interrupt(f);
+}
 
-    PHI3_TRY(backend->add_rms_norm(exec, w->hidden, delta, layer->attention_norm,
-                                   config->rms_norm_eps, n_rows, hidden_size, w->normed));
-    PHI3_TRY(backend->linear(exec, layer->qkv, w->normed, n_rows, w->qkv));
-    PHI3_TRY(backend->rope_append(exec, &f->attention, f->batch.cosine, f->batch.sine, w->qkv));
-    PHI3_TRY(check_interrupt(f));
-    PHI3_TRY(backend->attention(exec, &f->attention, w->qkv, w->attended));
-    PHI3_TRY(check_interrupt(f));
-    PHI3_TRY(backend->linear(exec, layer->output, w->attended, n_rows, w->delta));
-
-    PHI3_TRY(backend->add_rms_norm(exec, w->hidden, w->delta, layer->mlp_norm, config->rms_norm_eps,
-                                   n_rows, hidden_size, w->normed));
+/* What comes after attention, over n_rows rows. The last product is left in `delta` for the next
+ * norm, which adds it to `hidden` on its way. */
+static phi3_status finish_layer(const phi3_forward *f, const phi3_layer *layer, size_t n_rows,
+                                const float *attended, float *hidden, float *delta)
+{
+    const phi3_backend *backend = f->segment->backend;
+    const phi3_config *config = &f->model->config.config;
+    const phi3_activations *w = f->activations;
+    const phi3_exec *exec = &w->exec;
+    PHI3_TRY(backend->linear(exec, layer->output, attended, n_rows, delta));
+    PHI3_TRY(backend->add_rms_norm(exec, hidden, delta, layer->mlp_norm, config->rms_norm_eps,
+                                   n_rows, config->hidden_size, w->normed));
     PHI3_TRY(check_interrupt(f));
     PHI3_TRY(backend->linear(exec, layer->gate_up, w->normed, n_rows, w->gate_up));
     PHI3_TRY(check_interrupt(f));
     PHI3_TRY(backend->swiglu(exec, w->gate_up, n_rows, config->intermediate_size, w->activated));
-    PHI3_TRY(backend->linear(exec, layer->down, w->activated, n_rows, w->delta));
+    PHI3_TRY(backend->linear(exec, layer->down, w->activated, n_rows, delta));
     return check_interrupt(f);
+}
+
+static bool has_last_layer(const phi3_forward *f)
+{
+    return f->segment->first_layer + f->segment->n_layers ==
+           f->model->config.config.num_hidden_layers;
+}
+
+/*
+ * One transformer layer over the rows of a chunk:
+ *     hidden += output(attention(rope(qkv(norm(hidden)))))
+ *     hidden += down(swiglu(gate_up(norm(hidden))))
+ */
+static phi3_status run_layer(phi3_forward *f, size_t index)
+{
+    const phi3_activations *w = f->activations;
+    PHI3_TRY(project(f, index));
+    PHI3_TRY(f->segment->backend->attention(&w->exec, &f->attention, w->qkv, w->attended));
+    PHI3_TRY(check_interrupt(f));
+    return finish_layer(f, &f->model->layers[index], f->batch.n_rows, w->attended, w->hidden,
+                        w->delta);
+}
+
+/* The last one: only rows whose logits are wanted go on beyond its keys and values. They are gathered
+ * in what the others have no more use for, so that `hidden` and `delta` have changed places. */
+static phi3_status run_last_layer(phi3_forward *f, size_t index)
+{
+    const phi3_backend *backend = f->segment->backend;
+    const phi3_config *config = &f->model->config.config;
+    const phi3_activations *w = f->activations;
+    const size_t *rows = f->batch.logit_rows, n_rows = f->batch.n_logits;
+    PHI3_TRY(project(f, index));
+    if (n_rows == 0)
+        return PHI3_OK;
+    PHI3_TRY(backend->attention(&w->exec, &f->attention, w->qkv, w->attended));
+    PHI3_TRY(check_interrupt(f));
+    PHI3_TRY(backend->gather_rows(&w->exec, w->attended, rows, n_rows,
+                                  config->num_attention_heads * config->head_dim, w->qkv));
+    PHI3_TRY(
+        backend->gather_rows(&w->exec, w->hidden, rows, n_rows, config->hidden_size, w->delta));
+    return finish_layer(f, &f->model->layers[index], n_rows, w->qkv, w->delta, w->hidden);
 }
 
 /* ---- The head --------------------------------------------------------------------------------- */
@@ -98,8 +140,8 @@ static phi3_status find_candidates(const phi3_forward *f, size_t first)
                                       k > 1 ? w->top_values : NULL, w->top_ids);
 }
 
-/* Norm, product and choice of candidates over the next rows whose logits are wanted; none are wanted:
- * nothing. */
+/* Norm, product and choice of candidates over the next rows that run_last_layer has gathered; there are
+ * none: nothing. */
 static phi3_status run_head(phi3_forward *f, size_t first)
 {
     const phi3_model *model = f->model;
@@ -107,12 +149,10 @@ static phi3_status run_head(phi3_forward *f, size_t first)
     size_t hidden_size = model->config.config.hidden_size, n_rows = head_rows(f, first);
     phi3_activations *w = f->activations;
     const phi3_exec *exec = &w->exec;
-    const size_t *rows = f->batch.logit_rows + first;
+    float *hidden = w->delta + first * hidden_size, *delta = w->hidden + first * hidden_size;
     if (n_rows == 0)
         return PHI3_OK;
-    PHI3_TRY(backend->gather_rows(exec, w->hidden, rows, n_rows, hidden_size, w->logit_hidden));
-    PHI3_TRY(backend->gather_rows(exec, w->delta, rows, n_rows, hidden_size, w->logit_delta));
-    PHI3_TRY(backend->add_rms_norm(exec, w->logit_hidden, w->logit_delta, model->final_norm,
+    PHI3_TRY(backend->add_rms_norm(exec, hidden, delta, model->final_norm,
                                    model->config.config.rms_norm_eps, n_rows, hidden_size,
                                    w->normed));
     PHI3_TRY(backend->linear(exec, model->lm_head, w->normed, n_rows, w->logits));
@@ -159,8 +199,8 @@ static phi3_status hand_out(const phi3_forward *f, size_t first)
 
 /* ---- A segment -------------------------------------------------------------------------------- */
 
-/* Turns to a segment: its part of the caches, and the chunk as it is in host memory. The logits that
- * are wanted are those of the last one. */
+/* Turns to a segment: its part of the caches, and the chunk as it is in host memory. It is from the
+ * last layer on that it matters which logits are wanted. */
 static void enter_segment(phi3_forward *f, size_t index)
 {
     const phi3_model *model = f->model;
@@ -174,17 +214,21 @@ static void enter_segment(phi3_forward *f, size_t index)
     for (size_t i = 0; i < f->attention.n_spans; i++)
         w->parts[i].pages = w->caches[i]->tables[index];
     f->batch = f->chunk;
-    if (f->segment != phi3_last_segment(model))
+    if (!has_last_layer(f))
         f->batch.n_logits = 0;
 }
 
-/* Takes the hidden state from one segment to the next. Only layers leave something to be added. */
+/* Takes the hidden state from one segment to the next. Only layers leave something to be added, and
+ * behind the last of them there are fewer rows. */
 static phi3_status cross_border(const phi3_forward *f)
 {
     const phi3_segment *from = f->segment - 1, *to = f->segment;
     const phi3_activations *there = f->activations - 1, *here = f->activations;
     float *border = f->workspace->border;
-    size_t bytes = f->batch.n_rows * f->model->config.config.hidden_size * sizeof(float);
+    const phi3_config *config = &f->model->config.config;
+    bool is_behind = to->first_layer == config->num_hidden_layers;
+    size_t n_rows = is_behind ? f->batch.n_logits : f->batch.n_rows;
+    size_t bytes = n_rows * config->hidden_size * sizeof(float);
     PHI3_TRY(from->backend->download(border, there->hidden, bytes));
     PHI3_TRY(to->backend->upload(here->hidden, border, bytes));
     if (to->first_layer == 0)
@@ -204,9 +248,11 @@ static phi3_status run_ops(phi3_forward *f)
     if (segment == model->segments)
         PHI3_TRY(segment->backend->embed(&w->exec, model->embedding, f->batch.ids, f->batch.n_rows,
                                          w->hidden));
-    for (size_t i = 0; i < segment->n_layers; i++)
-        PHI3_TRY(run_layer(f, segment->first_layer + i));
-    return run_head(f, 0);
+    size_t end = segment->first_layer + segment->n_layers;
+    for (size_t i = segment->first_layer; i < end; i++)
+        PHI3_TRY(i + 1 < model->config.config.num_hidden_layers ? run_layer(f, i)
+                                                                : run_last_layer(f, i));
+    return segment == phi3_last_segment(model) ? run_head(f, 0) : PHI3_OK;
 }
 
 /* The same, by the device itself when it has recorded it. */

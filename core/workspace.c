@@ -33,8 +33,6 @@ static size_t place_activations(const phi3_model *model, phi3_activations *w, ch
     w->delta = take(block, &used, row * config->hidden_size);
     w->gate_up = take(block, &used, row * 2 * config->intermediate_size);
     w->activated = take(block, &used, row * config->intermediate_size);
-    w->logit_hidden = take(block, &used, logit_row * config->hidden_size);
-    w->logit_delta = take(block, &used, logit_row * config->hidden_size);
     w->logits = take(block, &used, logit_row * config->vocab_size);
     w->top_values = take(block, &used, logit_row * PHI3_TOP_K_MAX);
     w->top_ids = take(block, &used, logit_row * PHI3_TOP_K_MAX);

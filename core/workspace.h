@@ -19,18 +19,16 @@ enum {
 /* The activations of one segment, in its backend's memory; rows: PHI3_CHUNK_ROWS, logit rows:
  * PHI3_LOGIT_ROWS. */
 typedef struct phi3_activations {
-    float *hidden;       /* [rows][hidden] the residual stream */
-    float *normed;       /* [rows][hidden] */
-    float *qkv;          /* [rows][(n_heads + 2 n_kv_heads) head_dim] */
-    float *attended;     /* [rows][n_heads head_dim] */
-    float *delta;        /* [rows][hidden] what the next norm adds to the residual stream */
-    float *gate_up;      /* [rows][2 intermediate] */
-    float *activated;    /* [rows][intermediate] */
-    float *logit_hidden; /* [logit rows][hidden] */
-    float *logit_delta;  /* [logit rows][hidden] */
-    float *logits;       /* [logit rows][vocab] */
-    float *top_values;   /* [logit rows][PHI3_TOP_K_MAX] the highest of them ... */
-    int32_t *top_ids;    /* [logit rows][PHI3_TOP_K_MAX] ... and their tokens */
+    float *hidden;     /* [rows][hidden] the residual stream */
+    float *normed;     /* [rows][hidden] */
+    float *qkv;        /* [rows][(n_heads + 2 n_kv_heads) head_dim] */
+    float *attended;   /* [rows][n_heads head_dim] */
+    float *delta;      /* [rows][hidden] what the next norm adds to the residual stream */
+    float *gate_up;    /* [rows][2 intermediate] */
+    float *activated;  /* [rows][intermediate] */
+    float *logits;     /* [logit rows][vocab] */
+    float *top_values; /* [logit rows][PHI3_TOP_K_MAX] the highest of them ... */
+    int32_t *top_ids;  /* [logit rows][PHI3_TOP_K_MAX] ... and their tokens */
     phi3_exec exec;
     void *block; /* what the pointers point into */
 } phi3_activations;
