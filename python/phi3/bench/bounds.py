@@ -2,8 +2,8 @@
 
 A decode step reads every weight once (of the embedding a row or two) and, for each sequence, the
 keys and values of all that came before. A prompt's token takes two operations for every weight of
-the layers' matrices; the head is computed for its last token only. Attention's products are left
-out, so that a bound is never too low.
+the layers' matrices; the head, and what comes after the last layer's keys and values, is computed
+for its last token only. Attention's products are left out, so that a bound is never too low.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Cost:
 
     weight_bytes: int  # read by a step
     kv_bytes: int  # of one token's keys and values
-    layer_operations: int  # for a token
-    head_operations: int  # for a token whose logits are wanted
+    layer_operations: int  # for a token, up to the last layer's keys and values
+    head_operations: int  # for a token whose logits are wanted, from there on
     operand: str  # the dtype that products are computed in
 
     @classmethod
@@ -48,14 +48,14 @@ class Cost:
         """`facts`: what engine_phi3 tells of a model."""
         hidden, heads = facts["hidden_size"], facts["num_attention_heads"]
         kv_heads, head_dim = facts["num_key_value_heads"], facts["head_dim"]
-        attention = (2 * heads + 2 * kv_heads) * head_dim * hidden
-        mlp = 3 * facts["intermediate_size"] * hidden
+        qkv = (heads + 2 * kv_heads) * head_dim * hidden
+        rest = heads * head_dim * hidden + 3 * facts["intermediate_size"] * hidden
         spared = 0 if facts["tie_word_embeddings"] else facts["embedding_bytes"]
         return cls(
             weight_bytes=facts["weight_bytes"] - spared,
             kv_bytes=facts["kv_token_bytes"],
-            layer_operations=2 * facts["num_hidden_layers"] * (attention + mlp),
-            head_operations=2 * facts["vocab_size"] * hidden,
+            layer_operations=2 * (facts["num_hidden_layers"] * (qkv + rest) - rest),
+            head_operations=2 * (facts["vocab_size"] * hidden + rest),
             operand=operand_of(facts["dtype"], facts["compute_dtype"]),
         )
 
