@@ -4,7 +4,7 @@
  * The weights are the rows of the product and the activations its columns: so it is the activations,
  * which are turned once for all weights, that stand in oneDNN's order, and the weights are read where
  * they are stored. (The other way round oneDNN turned a copy of each tile of weights: 4 % of the time
- * with 512 rows, 15 % with 128.)
+ * with 512 rows, 6 to 15 % with 128.)
  *
  * In 10^9 operations a second on 2 cores of a Zen 4, oneDNN 3.2 (bf16 peak: 462) and our own panels
  * (linear_float.h); weights [n_out][n_columns]:
